@@ -3,7 +3,7 @@
 `python -m bench.backlog` runs the real API and real workers with PostgreSQL and an emulator of S3 and SQS.
 Only the renderer is fake: it copies the file, so that the database has as much work as possible.
 The benchmark prints the database's connections and writes, and the memory of the programs, while the backlog grows and
-shrinks. docs/performance.md promises that they do not depend on the length of the backlog.
+shrinks. docs/performance.md promises that these numbers do not depend on the length of the backlog.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.support.postgres import running_postgres
 from tests.support.waiting import eventually
 
 WORKER = Path(__file__).parents[1] / "tests" / "integration" / "worker" / "held_worker.py"
-"""A worker program whose renderer copies the file, as soon as the file FOLDER/go exists."""
+"""A worker program. Its renderer waits until the file FOLDER/go exists, and then copies the video."""
 
 WORKERS = 3
 OWNERS = 10
@@ -39,11 +39,11 @@ CLIENTS = 6
 """Number of uploads at the same time."""
 
 SHARES = (0.1, 0.5, 1.0)
-"""The benchmark measures when these shares of the videos are uploaded, and later when they are processed."""
+"""A measurement is taken when each of these shares of the videos is uploaded, and again when it is processed."""
 
 GROWTH = 1.25
-"""The last part of the uploads, and of the jobs, may need at most this many times the writes and the memory of the
-first part."""
+"""The last row of a phase may have at most this many times the values of the phase's first row.
+The values are the writes for each video and the memory of each program."""
 
 CONNECTIONS = 5 * (1 + WORKERS)
 """Maximum number of connections to the database: the pools of the API and of all workers together."""
@@ -53,11 +53,11 @@ SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_ins
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())
 """
 """Query for the number of transactions that have written, the bytes of the database's log, and the connections.
-PostgreSQL updates its statistics about once per second, but these numbers at once."""
+These numbers are always current. PostgreSQL updates its other statistics only about once per second."""
 
 
 class Spent(NamedTuple):
-    """What was spent until a moment. `at` is the monotonic time in seconds, and `memory` is in bytes."""
+    """The totals at one moment. `at` is the monotonic time in seconds. `memory` is the bytes of each program."""
 
     at: float
     writes: int
@@ -116,7 +116,7 @@ COLUMNS = (
 
 
 def main() -> int:
-    """Run the measurement. Returns exit code 1 if a backlog makes a video more expensive."""
+    """Run the measurement. Returns exit code 1 if `find_growth` reports a problem or a video is not processed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=10_000, help="how many videos wait (default %(default)s)")
     number = parser.parse_args().videos
@@ -143,7 +143,7 @@ def main() -> int:
 
 
 class Meter:
-    """Reads what the database and the programs with the process ids `pids` have spent. Prints a row for each part."""
+    """Measures the database and the programs with the process ids `pids`. Prints the rows of the table."""
 
     def __init__(self, connection: psycopg.Connection, pids: list[int]) -> None:
         self._connection = connection
@@ -152,12 +152,12 @@ class Meter:
         self.row("uploaded", 0, 0)
 
     def add(self, pids: list[int]) -> None:
-        """Begin a new part, with more programs."""
+        """Measure these programs, too. The next row begins now."""
         self._pids += pids
         self._last = self._read()
 
     def row(self, phase: str, done: int, videos: int) -> Row:
-        """Print and return the row of the table since the row before."""
+        """Print and return a row of the table, with the measurements since the previous row."""
         last, self._last = self._last, self._read()
         now = self._last
         row = Row(
@@ -184,7 +184,7 @@ class Meter:
 
 
 def owners(process: Process) -> list[str]:
-    """Return the tokens of all owners. Then closes the process's connections, which must not be counted."""
+    """Create a token for each owner and return the tokens. Closes the store, so its connections are not counted."""
     store = process.parts.store
     names = [f"owner-{place}" for place in range(OWNERS)]
     tokens = [create_token(store, owner=name, scope=Scope.USER, new_id=new_id).secret for name in names]
@@ -251,7 +251,7 @@ def processing(meter: Meter, pids: list[int], number: int) -> Iterator[Row]:
 
 
 def parts_of(number: int) -> list[int]:
-    """Return the SHARES of a number of videos."""
+    """Return how many of `number` videos each of the SHARES is, at least 1."""
     return [max(1, round(number * share)) for share in SHARES]
 
 

@@ -1,9 +1,9 @@
 """Measures for how long 1,000 uploads of one owner delay three videos of another owner.
 
 `python -m bench.fairness` runs real workers with PostgreSQL, and their queue on Redis and on an emulator of SQS.
-Neither of the two queues is fair by itself, so the relays keep the queue short. For comparison, the benchmark also runs
-without a limit. Only the renderer is fake: it copies the file.
-docs/performance.md promises that no more jobs come first than are in flight.
+Neither of the two queues is fair by itself, so the relays limit the number of messages in the queue. For comparison,
+the benchmark also runs without this limit. Only the renderer is fake: it copies the file.
+docs/performance.md promises for the runs with the limit: the jobs that come first are at most as many as are in flight.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.support.postgres import running_postgres
 from tests.support.waiting import eventually
 
 FEW = 3
-"""Number of videos of the other owner."""
+"""Number of videos of the owner with few uploads."""
 
 CLIENTS = 4
 """Number of uploads at the same time. More uploads would need more connections to the database than a program opens."""
@@ -57,12 +57,12 @@ class Row:
 
     @property
     def fair(self) -> bool:
-        """Whether no more jobs came first than were in flight. Without a limit, nothing is promised."""
+        """Whether at most as many jobs came first as can be in flight. True without a limit, which promises nothing."""
         return not self.limit or max(self.ahead) <= self.limit + WORKERS
 
 
 def main() -> int:
-    """Run the measurement. Returns exit code 1 if other videos had to wait for more than the work in flight."""
+    """Run the measurement. Returns exit code 1 if a row is not fair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=1000, help="uploads of one owner (default %(default)s)")
     parser.add_argument("--limit", type=int, default=SHORT_QUEUE, help="ANB_QUEUE_LIMIT (default %(default)s)")
@@ -96,7 +96,7 @@ def main() -> int:
 
 
 def measured(folder: Path, aws: str, videos: int, changes: dict[str, str]) -> tuple[list[int], list[float]]:
-    """Return the fields `ahead` and `seconds` of a row."""
+    """Measure one case, with the environment variables `changes`. Returns the row's `ahead` and `seconds`."""
     folder.mkdir()
     variables = environment(folder, aws, **changes)
     with in_environment(variables) as (settings, parts), ThreadPoolExecutor(CLIENTS) as threads:
@@ -132,7 +132,7 @@ def upload(parts: Parts, owner: str) -> str:
 
 
 def begun(parts: Parts, videos: Sequence[str]) -> dict[str, datetime]:
-    """Return the time at which the work on each video began, without the videos on which no work has begun."""
+    """Return when the first attempt of each video began. Videos without an attempt are left out."""
     histories = parts.store.histories(videos)
     return {video_id: one.attempts[0].started_at for video_id, one in histories.items() if one.attempts}
 

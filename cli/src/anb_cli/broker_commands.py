@@ -1,4 +1,4 @@
-"""The commands under `anb broker`, for operators who move a deployment from one broker to another."""
+"""The commands under `anb broker`, for people who move a deployment from one broker to another."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

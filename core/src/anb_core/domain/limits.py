@@ -52,7 +52,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """The highest allowed usage of one owner, or of all owners together. None means no limit."""
+    """The highest allowed usage of one owner, or of all owners together. The units are those of `Usage`.
+
+    None means no limit.
+    """
 
     unfinished: int | None = None
     stored_bytes: int | None = None
@@ -64,7 +67,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """All limits of a deployment."""
+    """All limits of a deployment: for all owners together, and for each owner."""
 
     in_all: Cap = Cap()
     per_owner: Cap = Cap()
@@ -93,9 +96,9 @@ def upload_of(size: int | None) -> Usage:
 
 
 def find_excess(limits: Limits, *, owner: Usage, in_all: Usage) -> Excess | None:
-    """Return the limit that is exceeded. None if the usage, which includes the upload, is within all limits.
+    """Return the limit that is exceeded, or None. The given usage of the owner and of all owners includes the upload.
 
-    A limit of bytes comes first, because waiting does not help there.
+    A limit for bytes is reported first, because waiting does not free any bytes.
     """
     return (
         _too_many_bytes(limits.per_owner.stored_bytes, owner.stored_bytes, _BYTES_OF_OWNER)
@@ -108,7 +111,8 @@ def find_excess(limits: Limits, *, owner: Usage, in_all: Usage) -> Excess | None
 def refusal(excess: Excess, begun: int) -> LimitReached:
     """Return the error for an upload that exceeds a limit. `begun` attempts have begun within PACE_WINDOW.
 
-    The error asks the client to wait until as many more attempts have begun at this pace as videos have to end.
+    The error asks the client to wait. At this pace, `excess.places` attempts begin during the wait.
+    The wait is LONGEST_WAIT if this time would be longer or is unknown.
     """
     wait = LONGEST_WAIT
     if excess.places and begun:

@@ -26,8 +26,8 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time for which a message can wait if `ahead` other jobs come before its job.
 
     `workers` is the number of attempts that run at the same time. Each attempt may take ATTEMPT_LIMIT.
-    `slack` is the longest time for which the queue hides a message: a new message, and then a message that a worker
-    received but did not delete.
+    `slack` is the longest time for which the queue can hide a message: while the message is new, and again after a
+    worker received the message but did not delete it.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT

@@ -51,9 +51,9 @@ class Depth:
     delayed: int
     """Number of messages that have been sent with a delay and can't be received yet."""
     consumers: int | None = field(default=None, compare=False)
-    """Number of other programs that receive from the queue at this moment. None if the broker does not tell."""
+    """Number of other programs that receive from the queue at this moment. None if the broker does not report it."""
     in_flight_complete: bool = field(default=True, compare=False)
-    """Whether `in_flight` counts the messages that other processes received. False if the broker does not tell."""
+    """Whether `in_flight` has the messages of other processes, too. False if the broker does not report them."""
 
     @property
     def empty(self) -> bool:

@@ -36,7 +36,7 @@ SQS_MAX_RECEIVES = 1000
 SQS_MAX_IN_FLIGHT = 120_000
 SHORT_QUEUE = 30
 """The default of ANB_QUEUE_LIMIT on queues that are not fair between owners.
-With more than 10 messages, KEDA starts the most workers at once. So the queue has enough messages for this."""
+By the chart's default values, KEDA adds workers while more than 10 messages wait. The limit leaves room for that."""
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
 """Size of the largest object that we can upload, in bytes.
 S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB each."""
@@ -347,7 +347,7 @@ class AlertSettings(FromEnvironment):
 
 
 class MetricSettings(AwsSettings):
-    """Where metrics are sent, in addition to the address at which Prometheus reads them."""
+    """Whether and where metrics are sent to CloudWatch. Prometheus can read metrics in any case."""
 
     cloudwatch_namespace: CloudWatchNamespace | None = Field(
         None,

@@ -1,6 +1,6 @@
-"""The old queue: workers empty it after new work began to go to the current queue.
+"""The old queue on the Celery broker. Workers empty it, while new messages go to the current queue on SQS.
 
-Both queues are in use while people move from a Celery broker to SQS.
+Both queues are in use during a move from a Celery broker to SQS.
 """
 
 import math
@@ -20,8 +20,8 @@ OLD_IN_A_ROW = 9
 So a program that still sends many messages to the old queue can't keep the workers from new work."""
 
 LONGEST_POLL = timedelta(seconds=5)
-"""Maximum duration of one long poll of the current queue. A message in the old queue does not wait longer for an idle
-worker."""
+"""Maximum duration of one long poll of the current queue. An idle worker receives a message from the old queue
+after at most this time."""
 
 FIRST_PAUSE = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BothQueues:
-    """Receives from the old queue first, because its messages are the oldest, and otherwise from the current queue.
+    """Receives from the old queue first, because its messages are the oldest, then from the current queue.
 
     Implements `anb_core.ports.queue.QueueReceiver`. Only one thread may call `receive`.
     While one of the queues does not answer, messages of the other queue are still received.
@@ -87,7 +87,7 @@ class BothQueues:
         try:
             return self._current.receive(wait=timedelta(0))
         except Unavailable:
-            # The old queue has messages, so this is no reason to wait. The next long poll reports the outage.
+            # Go on with the old queue, which has messages. The next long poll of the current queue reports the outage.
             return None
 
     def _receive_old_now(self) -> Delivery | None:
@@ -114,7 +114,7 @@ class BothQueues:
 class WatchOldQueue:
     """Counts the messages in the old queue regularly, and logs when the queue becomes empty or gets messages again.
 
-    `show` gets each count. It gets NaN if the queue does not answer.
+    `show` is called with each count, or with NaN if the queue does not answer.
     """
 
     def __init__(self, old: QueueAdmin, *, show: Callable[[float], None], runtime: Runtime) -> None:
@@ -138,7 +138,7 @@ class WatchOldQueue:
         try:
             depth = self._old.depth()
         except Unavailable:
-            # `BothQueues` and the sweep log the outage.
+            # `BothQueues` and the sweep already log the outage.
             self._show(math.nan)
             return
         self._show(depth.visible + depth.in_flight + depth.delayed)

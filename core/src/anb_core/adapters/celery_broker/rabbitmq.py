@@ -79,7 +79,7 @@ class RabbitMqQueue(KombuQueue):
 
     def _depth(self, channel: Channel) -> Depth:
         # `in_flight` counts only the messages of this process. AMQP does not tell how many messages others received.
-        # Our programs ask for each message and are no consumers, so all consumers are other programs.
+        # Our programs fetch each message by a request, and do not subscribe. So `consumers` counts only other programs.
         declared = self._declared(channel)
         return Depth(
             visible=int(declared.message_count),

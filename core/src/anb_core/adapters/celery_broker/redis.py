@@ -20,7 +20,7 @@ RESTORED_AT_ONCE = 100
 """Maximum number of messages that one call of `_return_due` moves back to the queue."""
 
 CELERYS_UNACKED = "unacked"
-"""Key of the hash in which Celery's own workers store the messages that they received, from all queues."""
+"""Key of the hash on Redis in which Celery's own workers store the messages that they received, from all queues."""
 
 CELERYS_IN_ONE_ANSWER = 1000
 """About how many of these messages Redis returns in one answer. Redis's own default is 10."""
@@ -60,7 +60,8 @@ class RedisQueue(KombuQueue):
         return channel
 
     def _return_due(self, channel: Channel) -> None:
-        # kombu first writes a lock. A Redis that is full or read-only refuses this, before a message leaves the queue.
+        # This call first writes a lock, which a full or read-only Redis refuses. So `receive` fails before it takes a
+        # message from the queue.
         channel.qos.restore_visible(num=RESTORED_AT_ONCE, interval=1)
 
     def _hide(self, channel: Channel, tag: Tag, *, pause: timedelta) -> None:

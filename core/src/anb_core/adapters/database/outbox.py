@@ -34,7 +34,8 @@ Otherwise two relays could choose the same entries, or send more messages than t
 def _first_of_each_owner() -> Select[Any]:
     """Return a query for the owners in the outbox, and the time at which each owner's first due entry became due.
 
-    The time is None if the owner has no due entry. The query skips from owner to owner in the index.
+    The time is None if the owner has no due entry. The query jumps in the index from one owner to the next, and does
+    not read all entries.
     """
     owners = select(func.min(outbox.c.owner).label("owner")).cte("owners", recursive=True)
     following = select(func.min(outbox.c.owner)).where(outbox.c.owner > owners.c.owner).scalar_subquery()
@@ -105,7 +106,7 @@ def count_ahead(connection: Connection, video_id: str) -> int:
 
 
 def in_flight(queue: str | None) -> Select[Any]:
-    """Return a query for each owner's number of jobs that run, or whose message was sent and not received yet.
+    """Return a query that counts each owner's jobs that run, or whose message was sent and not received yet.
 
     Columns: `owner`, `jobs`, and `waiting`, the number of these jobs whose message waits in the queue `queue`.
     """
@@ -133,8 +134,8 @@ def in_flight(queue: str | None) -> Select[Any]:
 def _choose(connection: Connection, flying: Mapping[str, int], limit: int) -> Sequence[Due]:
     """Return the first `limit` due entries in the fair order.
 
-    All of these entries belong to the `limit` owners whose first entry comes first. So the other entries of all other
-    owners need not be read, and the number of entries in the outbox has no effect on the duration.
+    All of these entries belong to the `limit` owners whose first entries come first. So the query reads only the first
+    entry of all other owners, and its duration does not depend on the number of entries in the outbox.
     """
     due = [Due(row.owner, row.send_after, 0) for row in connection.execute(_FIRST_OF_EACH_OWNER) if row.send_after]
     if not due:

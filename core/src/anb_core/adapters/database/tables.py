@@ -256,8 +256,9 @@ outbox = Table(
 )
 Index("ix_outbox_owner_send_after", outbox.c.owner, outbox.c.send_after, outbox.c.id)
 
-# The usage of an owner is the sum of the owner's rows. Triggers of its migration add a row for each change of usage, so
-# that programs of all versions count. They only insert, so no transaction waits for another. `purge` merges the rows.
+# The usage of an owner is the sum of the rows of the owner. Triggers of migration 0006 add a row for each change, so
+# changes by programs of all versions are counted. The triggers only insert rows, so no transaction waits for another
+# one. `purge` merges the rows.
 usage = Table(
     "usage",
     metadata,
@@ -265,7 +266,7 @@ usage = Table(
     Column("owner", Words, nullable=False),
     Column("unfinished", Integer, nullable=False),
     Column("stored_bytes", BigInteger, nullable=False),
-    # Only in the row for the announced size of a running upload. A trigger deletes this row when the upload ends.
+    # Set only in the row for the announced size of a running upload. A trigger deletes this row when the upload ends.
     Column("video_id", Id, ForeignKey("videos.id", ondelete="CASCADE"), unique=True),
 )
 Index("ix_usage_owner", usage.c.owner, usage.c.unfinished, usage.c.stored_bytes)

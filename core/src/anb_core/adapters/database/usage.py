@@ -15,7 +15,7 @@ MERGED_AT_ONCE = 10_000
 
 
 def reserve(connection: Connection, video_id: str, owner: str, size: int | None) -> None:
-    """Count the announced size of an upload, in bytes, until the upload ends. None if the size is unknown."""
+    """Count the announced `size` of an upload as stored until the upload ends. In bytes, or None if unknown."""
     connection.execute(
         plain_insert(usage).values(
             owner=owner, unfinished=0, stored_bytes=upload_of(size).stored_bytes, video_id=video_id
@@ -26,7 +26,7 @@ def reserve(connection: Connection, video_id: str, owner: str, size: int | None)
 def lock_usage(connection: Connection) -> None:
     """Wait until other transactions that change the usage have ended, and let later ones wait for this transaction.
 
-    All of them add an event to the feed. So this is the lock of the feed.
+    All transactions that change the usage also add an event to the feed. So this function takes the lock of the feed.
     SQLite needs no lock, because SQLite has one writer at a time.
     """
     if is_postgresql(connection):
@@ -56,7 +56,10 @@ def usage_of(connection: Connection, owner: str | None) -> Usage:
 
 
 def merge_usage(connection: Connection) -> None:
-    """Replace the rows of an owner by one row with their sum, for owners that have several rows."""
+    """For each owner with several rows, replace the rows by one row with their sum, or by none if the sum is zero.
+
+    The rows with the announced sizes of running uploads stay.
+    """
     several = select(usage.c.owner).where(usage.c.video_id.is_(None)).group_by(usage.c.owner).having(func.count() > 1)
     rows = connection.execute(
         select(usage)

@@ -41,10 +41,10 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        `enqueued_before` is an age: a message that was sent longer ago may be lost. With `on`, the name of a queue,
-        this holds only for messages that were sent to that queue.
-        `not_on` has the names of queues: a message that was sent to none of them may be lost.
-        The caller must give `enqueued_before` or `not_on`. One that is not given has no effect.
+        `enqueued_before` is an age: a message that was sent longer ago may be lost. If `on` names a
+        queue, this rule is only for messages that were sent to this queue.
+        `not_on` lists the names of queues: a message that was sent to any other queue may be lost.
+        The caller must give `enqueued_before`, `not_on` or both.
         A job whose message was never sent also gets an entry.
         """
         ...
@@ -74,6 +74,6 @@ class Housekeeping(Protocol):
         A dead letter is old if it was resolved more than `dead_letters_before` ago.
         An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
 
-        Also keeps short the table from which `Uploads.check_limits` counts. The returned number leaves this out.
+        Also merges rows of the table that `Uploads.check_limits` reads. They are not part of the returned number.
         """
         ...

@@ -51,8 +51,9 @@ class Outbox(Protocol):
         For the duration `hold`, no other relay gets the same entries.
 
         With a `queue_limit`, return only as many entries as the queue has room for.
-        The messages in the queue are counted by the jobs: a job counts if its message was sent to this queue, no
-        worker has claimed the job, and its message does not have to be sent again. Entries that a relay holds count.
+        The number of messages in the queue is computed from the jobs. A job counts if its message was sent to this
+        queue, no worker has claimed the job, and the message does not have to be sent again. An entry that a relay
+        holds counts, too.
         Without a `queue_limit`, the jobs in flight have no effect on the order.
         """
         ...

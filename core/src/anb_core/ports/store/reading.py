@@ -74,7 +74,7 @@ class Reading(Protocol):
         ...
 
     def longest_wait(self) -> timedelta:
-        """Return how long the job that has waited longest for a worker has waited. Zero if no job waits.
+        """Return the longest time for which a job has waited for a worker until now. Zero if no job waits.
 
         The wait begins when the job has no worker and is due. So the pause before the next attempt does not count.
         """

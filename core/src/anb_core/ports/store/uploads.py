@@ -52,7 +52,7 @@ class Uploads(Protocol):
         An unfinished upload that was not renewed for `idempotency.silence` loses its key to the new upload, and is
         abandoned.
         `size` is the announced size of the upload in bytes, which counts as stored until the upload ends.
-        None if the size is unknown. The new upload counts towards `limits`, also if uploads begin at the same time.
+        None if the size is unknown. The limits hold even if several uploads begin at the same time.
 
         Raises:
             LimitReached: `backlog_full` or `quota_exceeded` if the upload would exceed a limit.

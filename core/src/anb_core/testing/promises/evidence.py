@@ -42,7 +42,8 @@ class Evidence:
     messages: Sequence[str] | None = None
     """The bodies of all messages of the queue and of its dead-letter queue, including invisible messages."""
     message_count: int | None = None
-    """The number of messages in all queues and dead-letter queues together. Given if `messages` can't be read."""
+    """The number of messages in all queues and dead-letter queues together.
+    Given instead of `messages` if the bodies can't be read."""
     sent: Collection[str] = ()
     """Bodies of messages that were certainly sent, by our programs or by others."""
     receipts: Collection[str] = ()

@@ -44,10 +44,10 @@ def read_evidence(
 ) -> Evidence:
     """Read the database in one snapshot. Then list the bucket if `s3` is given, and count the messages of all queues.
 
-    The queues are those of `queue_urls` if `sqs` is given, and `queues`, such as the queue on a Celery broker.
+    The queues are those of `queue_urls`, if `sqs` is given, and those in `queues`, such as one on a Celery broker.
     Messages are only counted, because their bodies can't be read without receiving them.
-    Leave out the queues while processes send or delete messages. The count would not fit the rows, which are read
-    earlier.
+    Leave out the queues while processes send or delete messages. Otherwise the count does not match the
+    rows, which are read earlier.
 
     Raises:
         Unreadable: this version can't read a row.

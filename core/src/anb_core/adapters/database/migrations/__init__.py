@@ -29,13 +29,13 @@ _log = structlog.get_logger(__name__)
 def upgrade(url: str) -> None:
     """Migrate the schema to the newest revision. Several processes may call this at the same time.
 
-    Each revision has a transaction of its own, so that no transaction collects locks of several tables: a running
-    program may use the same tables in another order. A new database gets all revisions in one transaction.
+    Each revision has a transaction of its own. A transaction that locked several tables could deadlock with a running
+    program, which may use the same tables in another order. A new database gets all revisions in one transaction.
     If a newer program has migrated the database, nothing is changed.
 
     Raises:
         Unavailable: the database does not answer, or a long transaction has locked a table that must be changed.
-            The revisions before this one are in the database.
+            The revisions before the failed one stay in the database.
     """
     engine = make_engine(url)
     try:
@@ -47,7 +47,7 @@ def upgrade(url: str) -> None:
 
 
 def _upgrade_once(engine: Engine) -> bool:
-    """Apply the next revision, or all revisions to a new database. Return False if the schema was new enough."""
+    """Apply the next revision, or all revisions to a new database. Return False if no revision was missing."""
     with engine.begin() as connection:
         if is_postgresql(connection):
             # No timeouts: this migration may take long, or may wait for the migration of another process.

@@ -1,6 +1,6 @@
 """Add the table `usage`, and triggers that count the unfinished videos and the stored bytes of each owner.
 
-Triggers also count the changes that programs from before this migration make.
+The triggers also count changes by programs from before this migration.
 While the migration counts the existing videos, other transactions can read videos and jobs, but not write them.
 """
 
@@ -79,7 +79,7 @@ def upgrade() -> None:
         f"{ADD} VALUES (NEW.owner, 0, {new_source} - {old_source})",
         when=f"{new_source} <> {old_source}",
     )
-    # A deletion of a video also deletes its job. This trigger runs before, because it needs the rows of both.
+    # A deletion of a video also deletes its job. This trigger runs before both deletions, because it needs both rows.
     unfinished, result_size = job("jobs")
     trigger(
         "video_deleted",

@@ -1,6 +1,7 @@
 """Add the time before which the person did not want the work on a video to begin.
 
-Programs from before this migration leave the column empty. They respect the time, which is also in `jobs.not_before`.
+Programs from before this migration leave the column empty. These programs still wait until the time, because it is also
+in `jobs.not_before`.
 """
 
 import sqlalchemy as sa
