@@ -22,7 +22,7 @@ TEMPLATES = ("network", "data", "roles", "alarms")
 
 PREFIX = "anb-video-"
 ACCOUNT, REGION = "123456789012", "us-east-1"
-"""The account and the region that a plan shows, because it has no others."""
+"""The account and the region that a plan shows. A plan does not use a real account."""
 
 Json = dict[str, Any]
 Node = Any
@@ -67,7 +67,7 @@ class Stack:
 
 
 def plan(parameters: Mapping[str, str]) -> list[Stack]:
-    """Return all stacks. Each template gets the parameters that it declares; the others have their defaults.
+    """Return all stacks. Each template gets those of `parameters` that it declares, and defaults for its others.
 
     Raises:
         Mistake: no template declares one of the parameters.
@@ -174,7 +174,7 @@ def outputs_of_aws(described: Json) -> dict[str, str]:
     """Return the outputs of our stacks from the answer of DescribeStacks, and their account and region.
 
     Raises:
-        Mistake: one of the stacks that cluster and chart need is not there.
+        Mistake: one of the stacks that the cluster and the chart need is missing.
     """
     ours = {stack["StackName"]: stack for stack in described["Stacks"] if stack["StackName"].startswith(PREFIX)}
     for name in ("network", "data", "roles"):
@@ -213,7 +213,7 @@ def values(outputs: Mapping[str, str]) -> Json:
         "aws": {"region": outputs["Region"], "credentials": outputs["Credentials"]},
         "alerts": {"snsTopicArn": outputs["TopicArn"]},
         "metrics": {"cloudwatch": {"namespace": "ANBVideo"}},
-        # An ALB sends requests to a pod for some seconds after the pod began to stop.
+        # An ALB still sends requests to a pod for some seconds after the pod began to stop.
         "api": {"preStopSeconds": 20, **roles["api"]},
         "worker": {
             "nodeSelector": {"anb.video/nodes": "workers"},
@@ -249,7 +249,7 @@ def show(stacks: Sequence[Stack]) -> str:
 
 
 def _row(name: str, resource: Json, width: int) -> str:
-    """Return the name, the type and the properties of a resource, without those that say nothing in a plan."""
+    """Return the name, the type and the properties of a resource, without long or unimportant properties."""
     left_out = {"AlarmActions", "AlarmDescription", "AssumeRolePolicyDocument", "OKActions", "Policies", "Tags"}
     properties = {key: value for key, value in resource.get("Properties", {}).items() if key not in left_out}
     shown = ", ".join(

@@ -13,16 +13,16 @@
 {{- end }}
 
 {{/*
-Decodes a part of a URL. The template language has no function for that, but it decodes the path of a URL. An invalid
-code, which would stop the template, is kept, as Python does.
+Decodes the codes such as %40 in a part of a URL. The template language has no function for this, but urlParse decodes
+the path of a URL. An invalid code would stop urlParse, so a part with an invalid code stays as it is.
 */}}
 {{- define "anb-video.decoded" -}}
 {{- if regexMatch "^([^%]|%[0-9A-Fa-f]{2})*$" . }}{{ (urlParse (printf "http://host/%s" .)).path | trimPrefix "/" }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
 {{/*
-What KEDA needs to read the queue on the broker, as YAML: the values of queue.celery.keda, or the same from
-queue.celery.url if that is set. Then there is also the password.
+The settings with which KEDA reads the queue on the broker, as YAML. If queue.celery.url is set, they come from this URL
+and include the password. Otherwise they are the values of queue.celery.keda.
 */}}
 {{- define "anb-video.celeryKeda" -}}
 {{- $url := .Values.queue.celery.url -}}

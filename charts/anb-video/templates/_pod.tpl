@@ -9,8 +9,9 @@ Deployments and tests need different combinations of the parts.
 {{- $placement := index . 1 -}}
 # Adds no variables about other Services to the environment.
 enableServiceLinks: false
-# Otherwise the program would be process 1. The kernel drops a SIGTERM for process 1 that arrives before the program has
-# set its handler. A pod that is stopped at its start would then go on, and be killed during its work.
+# Without a shared namespace, the program would be process 1. The kernel drops a SIGTERM for process 1 that arrives
+# before the program has set its handler. A pod that is stopped at its start would then go on, and be killed during its
+# work.
 shareProcessNamespace: true
 securityContext:
   runAsNonRoot: true
@@ -29,8 +30,9 @@ nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- /*
-By default Kubernetes waits 300 s before it replaces the pods of a lost node. The effect is necessary: a toleration of all
-effects would let the scheduler count the lost zone, and then no pod could be replaced with whenUnsatisfiable DoNotSchedule.
+By default Kubernetes waits 300 s before it replaces the pods of a lost node. These tolerations must have the effect
+NoExecute. Without an effect, they would tolerate all effects, and the scheduler would still count the lost zone. With
+whenUnsatisfiable DoNotSchedule, no pod could then be replaced.
 */}}
 {{- $keys := list -}}
 {{- range $placement.tolerations -}}

@@ -34,7 +34,7 @@ def stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
         return Stand(sink, lambda: _sums(sink.published))
     monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue(request.param))
     namespace, release = f"ANBVideo{uuid4()}", "video/anb"
-    # A second release in the same namespace of CloudWatch must not change what alarms about the first one see.
+    # A second release in the same namespace of CloudWatch must not change the values that alarms of the first one see.
     other = CloudWatchMetrics(namespace, release="video/other", region=REGION, patience=PATIENCE)
     other.publish({"Workers": 1000})
     other.close()

@@ -15,7 +15,7 @@ QUEUE = "queue"
 
 
 def upload(store: Store, owners: str) -> list[str]:
-    """Upload a video for each letter, which is its owner. Returns the ids of the videos."""
+    """Upload a video for each letter of `owners`. The letter is the video's owner. Returns the ids of the videos."""
     return [uploaded(store, owner=owner) for owner in owners]
 
 
@@ -136,7 +136,7 @@ def test_the_messages_that_are_sent_earlier_are_ahead_of_a_message_in_the_outbox
 def test_an_entry_that_a_relay_of_an_older_program_takes_meanwhile_is_left_to_it(
     postgresql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older relay does not take the lock that lets one relay at a time choose entries."""
+    """A relay of an older program chooses entries without the lock RELAY_LOCK."""
     upload(postgresql.store, "aa")
 
     def take_an_entry_meanwhile(due: Iterable[Due], in_flight: Mapping[str, int]) -> list[Due]:

@@ -44,7 +44,7 @@ def used(store: Store, owner: str | None = "ada") -> tuple[int, int]:
             store.check_limits(limits, owner=owner or "nobody", size=1)
         [number, *_] = re.findall(r"\d+", refused.value.message)
         found.append(int(number))
-    # The sentence about bytes includes the upload of one byte that was asked for.
+    # The number of bytes in the message includes the one byte of the upload in this check.
     return found[0], found[1] - 1
 
 

@@ -249,7 +249,7 @@ LOCK_BOTH = "SELECT 1 FROM videos, jobs FOR UPDATE"
 def test_an_upgrade_and_a_transaction_of_a_running_program_never_block_each_other(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, before: list[str], during: str
 ) -> None:
-    """Otherwise PostgreSQL would end one of the two, because of the deadlock."""
+    """In a deadlock, PostgreSQL would abort one of the two transactions."""
     engine, to = make_engine(postgres_url), command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0005"))

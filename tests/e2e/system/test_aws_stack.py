@@ -1,7 +1,7 @@
-"""Deploys the templates of deploy/aws to a LocalStack of their own, and lets the alarms fire.
+"""Deploys the templates of deploy/aws to a LocalStack of their own, and makes the alarms fire.
 
-LocalStack has no RDS and no addresses for NAT gateways, so network and database are existing ones here.
-It evaluates no alarm that computes with two metrics, so WorkersAtMaximum is only deployed.
+LocalStack has no RDS and no addresses for NAT gateways, so the templates use an existing network and database here.
+LocalStack does not evaluate an alarm that computes with two metrics, so WorkersAtMaximum is only deployed.
 """
 
 import json
@@ -28,14 +28,14 @@ NORMAL = {
     ("AWS/RDS", "FreeStorageSpace", "DBInstanceIdentifier", "films"): 2**31,
     ("AWS/RDS", "DatabaseConnections", "DBInstanceIdentifier", "films"): 65,
 }
-"""The value of each metric, by namespace, name and dimension, that is next to its alarm."""
+"""A value of each metric at which its alarm only just does not fire, by namespace, name and dimension."""
 
 ALARMING = dict(zip(NORMAL, (1, 901, 301, 2**31 - 1, 66), strict=True))
 
 
 @pytest.fixture(scope="module")
 def aws_url(installed: object) -> Iterator[str]:  # noqa: ARG001 - the namespace must exist
-    """The URL of a LocalStack with the services of the templates, beside the one of the release."""
+    """The URL of a LocalStack with the services that the templates need. The release has another LocalStack."""
     text = (ROOT / "deploy" / "local" / "localstack.yaml").read_text(encoding="utf-8")
     text = text.replace('"s3,sqs,sns"', json.dumps(SERVICES)).replace("localstack}", f"{NAME}}}")
     for manifest in yaml.safe_load_all(text.replace("name: localstack\n", f"name: {NAME}\n")):
@@ -76,7 +76,7 @@ def stacks(aws: Any) -> dict[str, dict[str, str]]:
 
 def _deploy(cloudformation: Any, template: str, given: Mapping[str, str]) -> dict[str, str]:
     text = (FOLDER / f"{template}.yaml").read_text(encoding="utf-8")
-    # Alarms that look at a minute, or at several, would make the test slow.
+    # The test would be slow if the alarms evaluated one or several whole minutes.
     quick = text.replace("Period: 60", "Period: 10").replace("EvaluationPeriods: 5", "EvaluationPeriods: 1")
     [stack] = [stack for stack in plan(dict(given)) if stack.template == template]
     name = f"anb-video-{template}"
@@ -126,7 +126,7 @@ def test_every_alarm_fires_and_tells_the_topic(aws: Any, stacks: dict[str, dict[
         alarms = cloudwatch.describe_alarms()["MetricAlarms"]
         return {alarm["StateValue"] for alarm in alarms if "MetricName" in alarm}
 
-    # Missing data is an alarm.
+    # Missing data makes each alarm fire.
     eventually(lambda: states({}) == {"ALARM"}, within=120, every=2)
     eventually(lambda: states(NORMAL) == {"OK"}, within=120, every=2)
     sqs.purge_queue(QueueUrl=inbox)

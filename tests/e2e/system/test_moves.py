@@ -70,10 +70,10 @@ def test_on_the_way_from_sqs_to_celery_and_on_to_a_fifo_queue_no_upload_is_refus
 
 
 def _old_queue_may_be_switched_off(release: Release) -> bool:
-    """Ask the API as `anb broker status` does. An upgrade replaces the pod behind a connection, so use a new one."""
+    """Ask the API as `anb broker status` does. Each call opens a new connection, because an upgrade replaces pods."""
     with release.namespace.forwarded("anb-api", 80) as url, Api(Connection(url, release.token())) as api:
         old = [broker for broker in api.brokers()["brokers"] if broker["role"] == "old"]
-    # A pod of the previous step, which terminates, knows no old queue.
+    # The response may come from a terminating pod of the previous step, which has no old queue.
     return bool(old) and old[0]["may_be_switched_off"]
 
 

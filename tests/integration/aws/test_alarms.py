@@ -1,6 +1,6 @@
 """Gives the alarms of deploy/aws/alarms.yaml to moto through CloudWatch's own API, because moto can't deploy alarms.
 
-boto3 checks the names and types of their properties, which are those of PutMetricAlarm.
+The properties of an alarm are the parameters of PutMetricAlarm, so boto3 checks their names and types.
 """
 
 from typing import Any
@@ -98,7 +98,8 @@ def test_a_database_outside_rds_has_no_alarms() -> None:
 
 
 def test_the_stacks_have_the_names_that_the_other_stacks_expect() -> None:
-    # The defaults of Network and Data. Another name would need a parameter in each command of the guide.
+    # The parameters Network and Data have these names as their defaults. With other names, each command of the guide
+    # would need a parameter.
     assert [PREFIX + stack.template for stack in plan({})] == [
         "anb-video-network",
         "anb-video-data",

@@ -71,7 +71,7 @@ ACTIONS = {
     "Publish": "sns:Publish",
     "PutMetricData": "cloudwatch:PutMetricData",
 }
-"""The IAM action for each call. Several calls need an action with another name."""
+"""Maps each API call to the IAM action that the call needs. Some actions have other names than their calls."""
 
 Permission = tuple[str, str]
 """An action and the ARN of a resource."""
@@ -184,7 +184,7 @@ def check(role: str, needed: set[Permission]) -> None:
 
 
 def leave_behind(site: Site) -> None:
-    """Delete a video, so that its objects are due for deletion. A crashed program left unfinished uploads of both."""
+    """Delete a video, so that its two objects are due for deletion. Each also has an unfinished multipart upload."""
     video_id = processed(site.parts.store)
     record = record_of(site.parts.store, video_id)
     assert record.job.result is not None
@@ -209,7 +209,7 @@ def test_the_api_needs_exactly_the_permissions_of_its_role(site: Site) -> None:
         serving(load(ApiSettings), site.parts) as (url, context),
         httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client,
     ):
-        # The second one is larger than a part of a multipart upload.
+        # The second file is larger than one part, so it needs a multipart upload.
         for size in (2**10, 9 * 2**20):
             content = form(data=b"\0\0\0\x18ftypisom" + bytes(size))
             kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -269,7 +269,7 @@ def test_the_operator_needs_exactly_the_permissions_of_its_role(site: Site, monk
         site.sqs.send_message(QueueUrl=settings.sqs_dlq_url, MessageBody=body)
     site.s3.put_object(Bucket=BUCKET, Key="camera/1.mp4", Body=SOURCE)
 
-    # The reconciler runs these two commands, and the readiness probe asks for the bucket.
+    # The reconciler runs the next two commands. The readiness probe checks that the bucket exists.
     submit = make_submit(settings, store, objects, wake_relay=lambda: None)
     submit.submit_existing("camera/1.mp4", new_id(), owner="ada", title="A film")
     with pytest.raises(Conflict, match="is gone"):

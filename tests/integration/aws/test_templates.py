@@ -23,7 +23,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module", autouse=True)
 def _moto() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        # moto answers for the addresses of AWS, not for the closed port of AWS_ENDPOINT_URL.
+        # moto intercepts only requests to the addresses of AWS. In tests, AWS_ENDPOINT_URL names a closed port.
         patch.delenv("AWS_ENDPOINT_URL")
         with mock_aws():
             yield
@@ -46,7 +46,7 @@ def deploy(template: str, stack: str, **parameters: str) -> Json:
 def resources(stack: str) -> dict[str, str]:
     """Return the physical id of each resource of a stack."""
     found = boto3.client("cloudformation").list_stack_resources(StackName=stack)["StackResourceSummaries"]
-    # moto lists a resource whose condition does not hold without a name.
+    # If the condition of a resource does not hold, moto lists the resource without a logical id.
     return {item["LogicalResourceId"]: item["PhysicalResourceId"] for item in found if item["LogicalResourceId"]}
 
 
@@ -84,7 +84,7 @@ def test_each_private_subnet_leaves_through_the_nat_gateway_of_its_zone_and_reac
     for number, zone in (("1", "us-east-1a"), ("2", "us-east-1b")):
         private, public = outputs[f"PrivateSubnet{number}"], outputs[f"PublicSubnet{number}"]
         assert zones[private] == zones[public] == zone
-        # moto does not show which table a subnet has. So the association is read from the plan.
+        # moto does not show which route table a subnet has. So the test reads it from the plan.
         table = ids[_planned("network", f"PrivateRoutesOfSubnet{number}")["RouteTableId"].strip("<>")]
         assert [gateways[route["NatGatewayId"]] for route in tables[table] if "NatGatewayId" in route] == [public]
         assert table in endpoint["RouteTableIds"]
@@ -147,7 +147,7 @@ def test_the_database_is_in_both_zones_and_accepts_connections_only_from_the_nod
     [rule] = group["IpPermissions"]
     assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"]) == (5432, 5432, [])
     assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [outputs["DatabaseClients"]]
-    # moto gives the default group of the network to the database.
+    # moto gives the network's default security group to the database, so the test reads the plan.
     assert _planned("data", "Database")["VPCSecurityGroups"] == ["<DatabaseAccess.GroupId>"]
 
 

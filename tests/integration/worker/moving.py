@@ -41,7 +41,7 @@ class Moving:
         self._stop = threading.Event()
         self._url = ""
         self._switching = threading.Lock()
-        """Held during an upload and while the API is switched, as no load balancer sends requests to a stopped API."""
+        """Held during an upload and while the API is replaced, so that no upload is sent to a stopped API."""
         self._thread = threading.Thread(target=self._upload_steadily)
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Moving:
         """Replace the API and both workers by processes with other environment variables.
 
         One old worker is killed in mid-render. The other one is stopped in mid-render, and finishes its job.
-        `meanwhile` is called while no worker receives messages, and some wait.
+        `meanwhile` is called while messages wait and no worker receives them.
         """
         victim, other = self._workers
         self.site.hold(victim)
@@ -88,7 +88,7 @@ class Moving:
     def finish(self, queues: Mapping[str, str]) -> None:
         """Stop the uploads, let time pass, start another worker, and check that each video was processed once.
 
-        The time that passes is long enough for the sweep to send every lost message again, whatever work is ahead.
+        So much time passes that the sweep sends every lost message again, even if other jobs come first.
         The present workers are stopped first, because this time would end their leases.
         """
         self._stop.set()
@@ -118,7 +118,7 @@ class Moving:
             connection.execute(ended)
 
     def _until(self, *, uploads: int, processed: int = 0) -> None:
-        """Wait until the given numbers of further uploads got their response and of further videos are processed."""
+        """Wait until `uploads` more uploads got their response, and `processed` more videos are processed."""
         uploads, processed = len(self.statuses) + uploads, self._processed() + processed
         eventually(lambda: len(self.statuses) >= uploads and self._processed() >= processed, every=0.1)
 

@@ -18,7 +18,7 @@ def limited() -> Iterator[World]:
 
 
 def announce(world: World, headers: dict[str, str], length: int = 100) -> httpx.Response:
-    """Send the headers of an upload with a body that is not a form: only a check before the body can refuse it."""
+    """Send an upload with an invalid body. If a limit refuses it, the API checked the limit before it read the body."""
     announced = {"Content-Length": str(length), "Content-Type": "multipart/form-data; boundary=x"}
     return world.client.post("/api/videos/upload", headers=headers | announced, content=b"no form at all")
 

@@ -18,7 +18,7 @@ from anb_core.domain.limits import LONGEST_WAIT, Cap, Excess, Limits, Usage, fin
         (Limits(per_owner=Cap(stored_bytes=9)), Usage(1, 10), Usage(1, 10), "quota_exceeded"),
         (Limits(in_all=Cap(stored_bytes=9)), Usage(1, 1), Usage(1, 9), None),
         (Limits(in_all=Cap(stored_bytes=9)), Usage(1, 1), Usage(1, 10), "quota_exceeded"),
-        # The upload would have to wait, but the wait would not help.
+        # The upload exceeds both limits. The limit for bytes is reported, because waiting does not help there.
         (Limits(Cap(stored_bytes=9), Cap(unfinished=5)), Usage(6, 10), Usage(6, 10), "quota_exceeded"),
     ],
 )

@@ -16,7 +16,7 @@ from tools import aws
 
 
 def described(*, without: str = "", **changed: str) -> str:
-    """Return the JSON of `aws cloudformation describe-stacks` for the planned stacks, among stacks of others."""
+    """Return the JSON of `aws cloudformation describe-stacks` for the planned stacks, among other stacks."""
     region = "eu-west-1"
     ours = [
         {

@@ -1,4 +1,4 @@
-"""Tests of the old queue: workers empty it first, and each queue goes on while the other one does not answer."""
+"""Tests of the old queue: workers empty it first, and receive from each queue while the other one does not answer."""
 
 import math
 import threading

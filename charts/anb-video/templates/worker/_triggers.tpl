@@ -1,6 +1,7 @@
 {{/*
 The sum of triggers that counts the messages of all queues. Takes (list root "visible") or (list root "total"). The total
-includes messages in flight, except on RabbitMQ without its management API, which alone tells their number.
+includes messages in flight. On RabbitMQ, only the management API reports messages in flight, so without it the total
+leaves them out.
 */}}
 {{- define "anb-video.messages" -}}
 {{- $root := index . 0 -}}
@@ -46,7 +47,7 @@ includes messages in flight, except on RabbitMQ without its management API, whic
 {{- $keda := include "anb-video.celeryKeda" . | fromYaml }}
 {{- $queue := .Values.queue.celery.queueName }}
 {{- if eq $keda.broker "redis" }}
-{{- /* The second key is a sorted set with an entry for each message in flight. KEDA counts its entries, too. */}}
+{{- /* The second key is a sorted set with an entry for each message in flight. KEDA can count these entries, too. */}}
 {{- range $name, $key := dict "celeryVisible" $queue "celeryInFlight" (printf "%s.anb.unacked_index" $queue) }}
 - type: redis
   name: {{ $name }}
@@ -80,8 +81,8 @@ includes messages in flight, except on RabbitMQ without its management API, whic
 {{- end }}
 
 {{/*
-What KEDA needs to log in at the queues, as the spec of a TriggerAuthentication. Empty if KEDA needs nothing: with Redis
-without a password.
+The spec of the TriggerAuthentication with which KEDA logs in at the queues. Empty if no queue needs a login, as with a
+Redis without a password.
 */}}
 {{- define "anb-video.triggerAuthentication" -}}
 {{- $secrets := list -}}

@@ -39,7 +39,7 @@ class Metrics:
 
     @contextmanager
     def counting_refused_uploads(self) -> Iterator[None]:
-        """Count an upload that the block refuses because of a limit."""
+        """Count an upload if the `with` block raises LimitReached."""
         try:
             yield
         except LimitReached as error:
