@@ -109,6 +109,33 @@ def test_rabbitmq_tells_of_other_programs_that_receive_and_not_of_the_messages_t
     assert (depth.consumers, depth.in_flight_complete) == (1, False)
 
 
+@pytest.mark.debian
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (b"garbage", {"content_type": "application/json", "content_encoding": "utf-8"}),
+        (b"garbage", {"content_type": "application/json", "headers": {"compression": "odd"}}),
+        (b"garbage", {"content_type": "application/json", "headers": {"compression": ["gzip"]}}),
+        (b"garbage \xff", {"content_type": "application/json", "content_encoding": "odd"}),
+        (b"garbage +2AA-", {"content_type": "application/json", "content_encoding": "utf-7"}),
+        (b"Z2FyYmFnZQ", {"content_type": "text/plain"}),
+        (b"", {}),
+    ],
+)
+def test_rabbitmq_gives_a_message_of_any_content(rabbitmq_url: str, body: bytes, options: dict[str, Any]) -> None:
+    with closing(broker_queue(rabbitmq_url)) as queue, Connection(rabbitmq_url) as connection:
+        queue.ensure()
+        connection.Producer(auto_declare=False).publish(body, routing_key=name_of(queue), **options)
+
+        first = receive(queue)
+        queue.give_back(first)
+        again = receive(queue)
+        queue.delete(again)
+
+        assert again.body == first.body
+        assert queue.depth().empty
+
+
 def test_threads_send_receive_and_extend_at_the_same_time(queue: KombuQueue) -> None:
     bodies = [f"body {number}" for number in range(60)]
     received: list[Delivery] = []

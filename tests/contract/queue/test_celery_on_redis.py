@@ -181,3 +181,134 @@ def test_a_count_of_many_messages_that_workers_of_celery_hold_takes_few_calls(
             assert redis.info("commandstats")["cmdstat_hscan"]["calls"] < 20
         finally:
             redis.hdel("unacked", *held)
+
+
+def envelope(body: object, **changes: object) -> dict[str, object]:
+    """A message as kombu stores it, with changed fields."""
+    delivery_info = {"exchange": "", "routing_key": "celery"}
+    properties = {"delivery_tag": "1", "delivery_info": delivery_info, "body_encoding": None, "priority": 0}
+    return {
+        "body": body,
+        "headers": {},
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": properties,
+    } | changes
+
+
+def properties(**changes: object) -> dict[str, object]:
+    return {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "celery"}} | changes
+
+
+FOREIGN = {
+    "no JSON": "garbage",
+    "empty": "",
+    "a JSON number": "1",
+    "a JSON list": "[]",
+    "no envelope": '{"some": "object"}',
+    "nested too deeply": "[" * 100_000,
+    "unknown type": '{"__type__": "datetime", "__value__": "never"}',
+    "no properties": json.dumps(envelope("{}", properties=None)),
+    "no delivery info": json.dumps(envelope("{}", properties={"delivery_tag": "1"})),
+    "odd delivery info": json.dumps(envelope("{}", properties=properties(delivery_info=1))),
+    "bad base64": json.dumps(envelope("a", properties=properties(body_encoding="base64"))),
+    "unknown encoding": json.dumps(envelope("{}", properties=properties(body_encoding="odd"))),
+    "odd encoding": json.dumps(envelope("{}", properties=properties(body_encoding=[1]))),
+    "endless priority": json.dumps(envelope("{}", properties=properties(priority=float("inf")))),
+    "no body": json.dumps(envelope(None)),
+    "an object as body": json.dumps(envelope({"video_id": "v"})),
+    "half a character": json.dumps(envelope("\ud800")),
+    "odd headers": json.dumps(envelope("{}", headers=["odd"])),
+    "unknown compression": json.dumps(envelope("{}", headers={"compression": "odd"})),
+}
+
+
+@pytest.mark.parametrize("entry", FOREIGN.values(), ids=FOREIGN)
+def test_an_entry_that_is_no_message_of_kombu_is_received_as_it_is_until_it_is_deleted(
+    redis_url: str, entry: str
+) -> None:
+    with closing(broker_queue(redis_url, visibility=MINUTE)) as queue, Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), entry)
+
+        first = receive(queue)
+        assert queue.receive(wait=NOW) is None
+        queue.give_back(first)
+        again = receive(queue)
+        assert queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
+        queue.delete(again)
+
+        assert (first.body, again.body, again.message_id) == (entry, entry, first.message_id)
+        assert queue.depth().empty
+
+
+def test_an_entry_that_is_no_message_of_kombu_is_hidden_for_the_visibility_timeout(
+    redis_url: str, queue: KombuQueue, other: KombuQueue
+) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), "garbage")
+    lost = receive(queue)
+    assert other.receive(wait=NOW) is None
+
+    found = receive(other)
+    other.extend(found, visibility=MINUTE)
+
+    assert (found.body, found.message_id) == ("garbage", lost.message_id)
+    assert queue.receive(wait=1.5 * SHORT) is None
+    other.delete(found)
+    assert queue.depth().empty
+
+
+def test_a_deeply_nested_message_is_not_lost_at_any_depth(redis_url: str, queue: KombuQueue) -> None:
+    with Redis.from_url(redis_url) as redis:
+        for depth in range(850, 1000):
+            nested = "[" * depth + "]" * depth
+            message = json.dumps(envelope(f"depth {depth}", headers={"nested": "HERE"}))
+            redis.lpush(name_of(queue), message.replace('"HERE"', nested))
+            queue.give_back(receive(queue))
+            delivery = receive(queue)
+            queue.delete(delivery)
+            assert f"depth {depth}" in delivery.body
+
+
+def test_bytes_that_are_no_text_are_received_as_escapes(redis_url: str, queue: KombuQueue) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), b"odd \xff")
+
+    assert receive(queue).body == r"odd \xff"
+
+
+def test_a_plain_message_without_an_envelope_is_read(redis_url: str, queue: KombuQueue) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), MESSAGE.body)
+
+    assert receive(queue).body == MESSAGE.body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": None},
+        {"properties": properties(delivery_tag=None)},
+        {"properties": properties(delivery_tag={"odd": "tag"})},
+        {"properties": properties(delivery_info={"exchange": "unknown", "routing_key": "other"})},
+        {"properties": properties(delivery_info={})},
+    ],
+)
+def test_an_envelope_with_odd_fields_that_do_not_matter_is_read_and_is_not_lost_when_it_is_returned(
+    redis_url: str, queue: KombuQueue, changes: dict[str, object]
+) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), json.dumps(envelope(MESSAGE.body, **changes)))
+
+    queue.give_back(receive(queue))
+
+    assert receive(queue).body == MESSAGE.body
+
+
+def test_two_messages_with_the_same_tag_are_both_kept(redis_url: str, queue: KombuQueue, other: KombuQueue) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.lpush(name_of(queue), json.dumps(envelope('"a"')), json.dumps(envelope('"b"')))
+    receive(queue)
+    other.delete(receive(other))
+
+    assert receive(other).body == '"a"'

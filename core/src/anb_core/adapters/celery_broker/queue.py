@@ -157,8 +157,11 @@ class KombuQueue(ABC):
         if raw is None:
             return None
         message = channel.message_to_python(raw)
-        body = message.body.encode() if isinstance(message.body, str) else bytes(message.body or b"")
-        task = decode_task(message.headers, body, content_type=message.content_type)
+        body = message.body
+        if isinstance(body, str):
+            # A text may contain half a character, for example if its encoding is UTF-7.
+            body = body.encode(errors="backslashreplace")
+        task = decode_task(message.headers, bytes(body or b""), content_type=message.content_type)
         handle = f"{next(self._numbers)}-{message.delivery_tag}"
         self._handles[message.delivery_tag] = handle
         # The true age is unknown: brokers mark a repeated receipt, but do not say when the first receipt was.

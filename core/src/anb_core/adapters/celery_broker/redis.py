@@ -8,12 +8,17 @@ If a worker is killed between the two steps, the message is lost. The sweep then
 import json
 import ssl
 import time
+import uuid
 from datetime import timedelta
+from queue import Empty
 from typing import Any
 
 from kombu import Connection
+from kombu.transport import redis
+from kombu.utils.json import loads
 
 from anb_core.adapters.celery_broker.queue import Channel, KombuQueue, Tag
+from anb_core.domain.celery_message import JSON_TYPE
 from anb_core.ports.queue import Depth
 
 RESTORED_AT_ONCE = 100
@@ -28,6 +33,59 @@ CELERYS_IN_ONE_ANSWER = 1000
 MUTEX_SECONDS = 10
 """Only one receiver at a time moves messages back to the queue. If it dies, another can go on after this many seconds.
 """
+
+SPARE_DEPTH = 50
+"""The number of further JSON arrays in which Python must be able to read a message. When kombu returns a message to the
+queue, the message is inside another array and the call stack is deeper. Python limits the depth of both together."""
+
+
+class TolerantChannel(redis.Channel):  # type: ignore[misc] # kombu's class has no type
+    """A channel that loses no entry of a queue's list.
+
+    kombu's channel removes an entry from the list before it reads the entry. An entry that kombu can't read, store or
+    return would be lost. This channel makes a new message from such an entry. The message's body is the entry's text.
+    """
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        with self.conn_or_acquire() as client:
+            for priority in self.priority_steps:
+                entry = client.rpop(self._q_for_pri(queue, priority))
+                if entry is not None:
+                    return self._message(entry, queue)
+        raise Empty
+
+    def _message(self, entry: bytes, queue: str) -> dict[str, Any]:
+        text = entry.decode(errors="backslashreplace")
+        try:
+            message = self._read(text)
+        except Exception:  # noqa: BLE001 - the entry is no longer in the list, so no error may lose it
+            # The id stays the same at each receipt.
+            headers = {"id": str(uuid.uuid4())}
+            message = self.prepare_message(text, content_type=JSON_TYPE, content_encoding="utf-8", headers=headers)
+            self._inplace_augment_message(message, "", queue)
+        # Messages of other programs may share a tag, or name an exchange that does not exist.
+        message["properties"]["delivery_tag"] = self._next_delivery_tag()
+        message["properties"]["delivery_info"] |= {"exchange": "", "routing_key": queue}
+        return message
+
+    def _read(self, text: str) -> dict[str, Any]:
+        """Return kombu's message in an entry. Raises any exception if the entry has none that kombu can handle."""
+        loads("[" * SPARE_DEPTH + text + "]" * SPARE_DEPTH)
+        message: dict[str, Any] = loads(text)
+        properties = message["properties"]
+        properties["delivery_tag"] = ""
+        properties["delivery_info"] = dict(properties["delivery_info"])
+        properties["priority"] = self._get_message_priority(message)
+        message["headers"] = dict(message.get("headers") or {})
+        if not isinstance(message["body"], str) or self.Message(message, channel=self).errors:
+            raise ValueError
+        return message
+
+
+class TolerantTransport(redis.Transport):  # type: ignore[misc] # kombu's class has no type
+    """Opens connections whose channels are tolerant."""
+
+    Channel = TolerantChannel
 
 
 class RedisQueue(KombuQueue):
@@ -49,7 +107,7 @@ class RedisQueue(KombuQueue):
         }
         # Without this argument, kombu accepts any certificate.
         tls = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if self._url.startswith("rediss:") else None
-        return Connection(self._url, ssl=tls, transport_options=options)
+        return Connection(self._url, ssl=tls, transport=TolerantTransport, transport_options=options)
 
     def _open(self, connection: Connection, *, receiver: bool) -> Channel:  # noqa: ARG002
         connection.ensure_connection(max_retries=0)
