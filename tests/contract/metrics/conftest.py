@@ -29,6 +29,7 @@ class Stand:
 
 @pytest.fixture(params=["memory", "moto_url"])
 def stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stand:
+    """The sink under test. One sink is in memory, the other one sends to moto."""
     if request.param == "memory":
         sink = InMemoryMetrics()
         return Stand(sink, lambda: _sums(sink.published))

@@ -20,6 +20,7 @@ def upload(store: Store, owners: str) -> list[str]:
 
 
 def take(store: Store, limit: int = 10, *, room: int | None = None, hold: timedelta = MINUTE) -> Sequence[OutboxEntry]:
+    """Hold entries as a relay does. `room` is the maximum number of messages in the queue, None for no limit."""
     return store.hold_outbox(limit=limit, hold=hold, queue_limit=None if room is None else QueueLimit(QUEUE, room))
 
 
@@ -34,6 +35,7 @@ def send(store: Store, *, room: int) -> str:
 
 
 def owners_of(entries: Sequence[OutboxEntry]) -> str:
+    """Return the owners of the entries, one letter each."""
     return "".join(entry.owner for entry in entries)
 
 
@@ -153,6 +155,7 @@ def test_an_entry_that_a_relay_of_an_older_program_takes_meanwhile_is_left_to_it
 
 
 def ahead(store: Store, video_id: str) -> int:
+    """Return how many messages are sent before the video's message."""
     unsent = store.surroundings(video_id).unsent
     assert unsent is not None
     return unsent.ahead

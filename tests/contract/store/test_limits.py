@@ -49,6 +49,7 @@ def used(store: Store, owner: str | None = "ada") -> tuple[int, int]:
 
 
 def begin(store: Store, limits: Limits, *, owner: str = "ada", size: int | None = None) -> Record | Replay:
+    """Begin an upload of `size` bytes, None if unknown."""
     return store.begin_upload(new_video(owner=owner), lifetime=MINUTE, size=size, limits=limits)
 
 

@@ -17,6 +17,7 @@ from tests.support.stores import Backend
 
 
 def ahead(store: Store, by: timedelta) -> datetime:
+    """Return the store's time plus `by`, rounded down to milliseconds."""
     now = store.now()
     return now.replace(microsecond=now.microsecond // 1000 * 1000) + by
 

@@ -31,6 +31,7 @@ SHORT = {"trim": {"length": 3}}
 
 @pytest.fixture
 def usual_values_afterwards(release: Release) -> Iterator[None]:
+    """Restore the release's values after the test."""
     yield
     release.up()
 

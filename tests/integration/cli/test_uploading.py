@@ -125,6 +125,7 @@ def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_i
 
 
 def over_limit(code: str, sentence: str) -> Answer:
+    """Return a handler that refuses an upload with 429 and `Retry-After: 45`."""
     body = {"status": 429, "code": code, "detail": sentence}
 
     def refuse(request: Handler) -> None:

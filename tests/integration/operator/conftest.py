@@ -36,6 +36,7 @@ ENVIRONMENT = {
 
 
 def kubeconfig(api: ApiServer, port: int) -> dict[str, Any]:
+    """Return a kubeconfig for the fake API server."""
     return {
         "current-context": "test",
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],

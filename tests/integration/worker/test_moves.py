@@ -26,6 +26,7 @@ def site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Iterator
 
 @pytest.fixture(params=["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.debian)])
 def celery_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a Celery broker: Redis, and in `make test-debian` also RabbitMQ."""
     url: str = request.getfixturevalue(request.param)
     return url
 
@@ -43,6 +44,7 @@ def sqs(site: Site) -> dict[str, str]:
 
 
 def only_on_celery(url: str) -> dict[str, str]:
+    """Environment variables of programs whose only queue is on a Celery broker."""
     return {"SQS_QUEUE_URL": "", "CELERY_BROKER_URL": url}
 
 

@@ -10,6 +10,7 @@ from tests.support.queue_states import a_queue_state
 
 
 def an_old_queue(**changes: Any) -> dict[str, Any]:
+    """Return the state of an empty old queue. Keyword arguments replace fields."""
     nothing: dict[str, Any] = {"waiting": 0, "in_flight": None, "consumers": 0, "jobs_waiting": 0, "jobs_running": 0}
     off: dict[str, Any] = {"oldest_seconds": None, "may_be_switched_off": True, "reasons": []}
     named = {"name": "amqp://rabbitmq:5672/#celery", "kind": "celery", "role": "old"}

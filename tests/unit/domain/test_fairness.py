@@ -17,6 +17,7 @@ def due(owners: str) -> list[Due]:
 
 
 def order(owners: str, **in_flight: int) -> str:
+    """Return the owners in the order in which their messages are sent."""
     return "".join(message.owner for message in in_fair_order(due(owners), in_flight))
 
 

@@ -20,6 +20,7 @@ def sink() -> InMemoryMetrics:
 
 
 def publisher(world: World, sink: InMemoryMetrics, *, workers: str | None = "anb-worker") -> CloudWatchPublisher:
+    """Return the publisher of the world's metrics. Its clock is the manual clock."""
     return CloudWatchPublisher(
         world.store,
         world.cluster,

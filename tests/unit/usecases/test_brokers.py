@@ -22,6 +22,8 @@ AWAY = "The broker redis://redis:6379/0 of CELERY_BROKER_URL does not answer: Co
 
 
 class World:
+    """A store, and an old and a current queue, in memory."""
+
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.store = InMemoryStore(self.clock.now)

@@ -20,6 +20,8 @@ WAIT = timedelta(seconds=20)
 
 
 class World:
+    """A current queue, an old queue, the receiver of both, and the watch. All in memory."""
+
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.runtime = ManualRuntime(self.clock)
@@ -185,6 +187,8 @@ def test_the_log_says_once_that_the_old_queue_is_empty_and_again_when_it_fills(w
 
 
 class Broken(InMemoryQueue):
+    """A queue with a fault that is not an AnbError."""
+
     def ping(self) -> None:
         raise RuntimeError("a fault nobody foresaw")
 

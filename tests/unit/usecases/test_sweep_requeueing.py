@@ -155,6 +155,8 @@ def test_a_message_near_the_end_of_its_retention_is_sent_anew_whatever_is_ahead_
 
 
 class LongLived(InMemoryQueue):
+    """A queue that keeps its messages for a year."""
+
     def retention(self) -> timedelta:
         return timedelta(days=365)
 

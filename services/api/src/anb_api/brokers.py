@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Broker(BaseModel):
-    """One queue. A number is null if the broker does not tell it, or does not answer."""
+    """One queue. A number is null if the broker does not report it or does not answer."""
 
     name: Annotated[str, Field(description="Address and name of the queue, without a password.")]
     kind: Literal["sqs", "celery"]
