@@ -39,7 +39,7 @@ CLIENTS = 6
 """Number of uploads at the same time."""
 
 SHARES = (0.1, 0.5, 1.0)
-"""A measurement is taken when each of these shares of the videos is uploaded, and again when it is processed."""
+"""The benchmark prints a row as soon as each of these shares is uploaded, and again when it is processed."""
 
 GROWTH = 1.25
 """The last row of a phase may have at most this many times the values of the phase's first row.

@@ -49,8 +49,8 @@ class CloudWatchPublisher:
         """Send the metrics now, and then at the beginning of each minute, until cancelled."""
         while True:
             await self.publish()
-            # Wait until the next full minute. With pauses of a whole period, each value would come later in its
-            # minute, until one minute would have no value.
+            # Wait until the next full minute. With pauses of a whole period, each value would come a little
+            # later in its minute, until one minute would have no value.
             await asyncio.sleep(PERIOD_SECONDS - self._clock() % PERIOD_SECONDS)
 
     async def publish(self) -> None:

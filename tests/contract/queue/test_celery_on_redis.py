@@ -135,7 +135,7 @@ def test_running_tasks_of_other_applications_are_left_alone(redis_url: str, queu
 def test_a_redis_that_takes_no_writes_loses_no_message(
     redis_url: str, queue: KombuQueue, setting: str, value: str, back: str
 ) -> None:
-    """kombu first takes the message from the queue, and then stores it as received. The second step would fail."""
+    """kombu first takes the message from the queue, and then stores it as received. The second step could fail."""
     queue.send([MESSAGE])
     with Redis.from_url(redis_url) as redis:
 

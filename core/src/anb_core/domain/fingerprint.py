@@ -28,8 +28,8 @@ def fingerprint_of(title: str, edit: EditSpec, source: Source, process_after: st
     """Return the fingerprint of an upload, as a hexadecimal SHA-256.
 
     Options that were added later are part of the fingerprint only if they differ from their default value.
-    `process_after` is the text that the client sent. The time that it means would not do: a repeated request with the
-    same number of seconds means a later time. A `process_after` of None is not part of the fingerprint.
+    `process_after` is the text that the client sent. The time itself is not used, because a repeated request with
+    the same number of seconds means a later time. A `process_after` of None is not part of the fingerprint.
     """
     options = _merged(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
     parts = [title, options, source.sha256, *([] if process_after is None else [process_after])]

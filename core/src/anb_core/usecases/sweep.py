@@ -54,7 +54,7 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading of the queue's depth. Return None unless all recent readings say that the queue is empty.
 
-        If the queue is empty, return an age. A message of a waiting job is lost if it was sent longer ago than this.
+        If the queue is empty, return an age. If a waiting job's message was sent longer ago, the message is lost.
         The age is the time since the oldest of the last EMPTY_READINGS readings, but at least EMPTY_WINDOW.
         Earlier readings do not count. Otherwise the age would grow for as long as the queue is empty, and no message
         would ever be older.

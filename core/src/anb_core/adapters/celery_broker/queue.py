@@ -159,7 +159,7 @@ class KombuQueue(ABC):
         message = channel.message_to_python(raw)
         body = message.body
         if isinstance(body, str):
-            # A text may contain half a character, for example if its encoding is UTF-7.
+            # UTF-8 can't encode half of a surrogate pair. A text may contain one, for example if it was in UTF-7.
             body = body.encode(errors="backslashreplace")
         task = decode_task(message.headers, bytes(body or b""), content_type=message.content_type)
         handle = f"{next(self._numbers)}-{message.delivery_tag}"

@@ -31,12 +31,12 @@ CELERYS_IN_ONE_ANSWER = 1000
 """About how many of these messages Redis returns in one answer. Redis's own default is 10."""
 
 MUTEX_SECONDS = 10
-"""Only one receiver at a time moves messages back to the queue. If it dies, another can go on after this many seconds.
-"""
+"""Only one receiver at a time moves messages back to the queue.
+If this receiver dies, another one can go on after this many seconds."""
 
 SPARE_DEPTH = 50
-"""The number of further JSON arrays in which Python must be able to read a message. When kombu returns a message to the
-queue, the message is inside another array and the call stack is deeper. Python limits the depth of both together."""
+"""Python must be able to read a message inside this many nested JSON arrays. When kombu returns a message to the queue,
+the message is inside one more array, and the call stack is deeper. Python limits the sum of both depths."""
 
 
 class TolerantChannel(redis.Channel):  # type: ignore[misc] # kombu's class has no type
@@ -69,7 +69,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc] # kombu's class has 
         return message
 
     def _read(self, text: str) -> dict[str, Any]:
-        """Return kombu's message in an entry. Raises any exception if the entry has none that kombu can handle."""
+        """Return the message in an entry. Raises an exception of any class if kombu can't handle the entry."""
         loads("[" * SPARE_DEPTH + text + "]" * SPARE_DEPTH)
         message: dict[str, Any] = loads(text)
         properties = message["properties"]
@@ -83,7 +83,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc] # kombu's class has 
 
 
 class TolerantTransport(redis.Transport):  # type: ignore[misc] # kombu's class has no type
-    """Opens connections whose channels are tolerant."""
+    """Opens connections whose channels are instances of TolerantChannel."""
 
     Channel = TolerantChannel
 

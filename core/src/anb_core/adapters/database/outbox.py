@@ -135,7 +135,7 @@ def _choose(connection: Connection, flying: Mapping[str, int], limit: int) -> Se
     """Return the first `limit` due entries in the fair order.
 
     All of these entries belong to the `limit` owners whose first entries come first. So the query reads only the first
-    entry of all other owners, and its duration does not depend on the number of entries in the outbox.
+    entry of each other owner, and its duration does not depend on the number of entries in the outbox.
     """
     due = [Due(row.owner, row.send_after, 0) for row in connection.execute(_FIRST_OF_EACH_OWNER) if row.send_after]
     if not due:

@@ -41,8 +41,8 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        `enqueued_before` is an age: a message that was sent longer ago may be lost. If `on` names a
-        queue, this rule is only for messages that were sent to this queue.
+        `enqueued_before` is an age: a message that was sent longer ago may be lost. If `on` names a queue, this rule is
+        only for messages that were sent to this queue.
         `not_on` lists the names of queues: a message that was sent to any other queue may be lost.
         The caller must give `enqueued_before`, `not_on` or both.
         A job whose message was never sent also gets an entry.
@@ -74,6 +74,6 @@ class Housekeeping(Protocol):
         A dead letter is old if it was resolved more than `dead_letters_before` ago.
         An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
 
-        Also merges rows of the table that `Uploads.check_limits` reads. They are not part of the returned number.
+        Also merges rows of the table that `Uploads.check_limits` reads. The returned number leaves them out.
         """
         ...
