@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from anb_cli.errors import WrongUse
+from anb_core.domain.schedule import LONGEST_WAIT
 
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -31,10 +32,16 @@ def process_after_of(option: str, given: str) -> str:
     A delay is sent as seconds, so that the clock of this machine does not matter. A time without a zone is local time.
 
     Raises:
-        WrongUse: the text is neither a time nor a delay.
+        WrongUse: the text is neither a time nor a delay, or the delay is longer than LONGEST_WAIT.
     """
     read = _duration_or_time(option, given, "delay")
-    return f"{read.total_seconds():.0f}" if isinstance(read, timedelta) else read.isoformat()
+    if isinstance(read, datetime):
+        return read.isoformat()
+    if read > LONGEST_WAIT:
+        raise WrongUse(
+            f"--{option} is {given!r}, which is more than {LONGEST_WAIT.days} days ahead: give a shorter delay."
+        )
+    return f"{read.total_seconds():.0f}"
 
 
 def _duration_or_time(option: str, given: str, duration: Literal["age", "delay"]) -> timedelta | datetime:

@@ -55,3 +55,9 @@ def test_a_delay_is_sent_as_seconds_and_a_time_with_its_zone(given: str, sent: s
 def test_what_is_neither_a_time_nor_a_delay_is_refused_with_an_example(given: str) -> None:
     with pytest.raises(WrongUse, match=r"--after is .*: give a time such as 2026-11-29T10:00, or a delay such as 30m"):
         process_after_of("after", given)
+
+
+@pytest.mark.parametrize("given", ["8d", "169h", "604801s", "999999d"])
+def test_a_delay_of_more_than_seven_days_is_refused_with_the_given_text(given: str) -> None:
+    with pytest.raises(WrongUse, match=f"^--after is '{given}', which is more than 7 days ahead: "):
+        process_after_of("after", given)
