@@ -28,6 +28,21 @@ def test_an_upload_is_refused_only_above_a_limit(limits: Limits, owner: Usage, i
 
 
 @pytest.mark.parametrize(
+    ("limits", "unfinished", "begin"),
+    [
+        (Limits(per_owner=Cap(unfinished=0)), 0, "You have 0 unfinished videos, and one owner may have at most 0: "),
+        (Limits(per_owner=Cap(unfinished=1)), 1, "You have 1 unfinished video, and one owner may have at most 1: "),
+        (Limits(in_all=Cap(unfinished=1)), 1, "1 video of all owners is unfinished, and at most 1 may be: "),
+    ],
+)
+def test_a_limit_is_named_in_the_right_grammatical_number(limits: Limits, unfinished: int, begin: str) -> None:
+    usage = Usage(unfinished + 1)
+    excess = find_excess(limits, owner=usage, in_all=usage)
+    assert excess
+    assert excess.message.startswith(begin)
+
+
+@pytest.mark.parametrize(
     ("places", "begun", "seconds"),
     [(1, 0, 60), (1, 1, 60), (1, 7, 9), (3, 60, 3), (100, 60, 60), (1, 10_000, 1), (0, 60, 60)],
 )

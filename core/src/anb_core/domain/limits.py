@@ -19,11 +19,11 @@ LONGEST_WAIT: Final = 60
 """The longest time, in seconds, after which a refused client is asked to try again."""
 
 _VIDEOS_OF_OWNER = (
-    "You have {used} unfinished videos, and one owner may have at most {limit}: wait until some are processed, or"
+    "You have {used} unfinished {videos}, and one owner may have at most {limit}: wait until some are processed, or"
     " cancel some."
 )
 _VIDEOS_IN_ALL = (
-    "{used} videos of all owners are unfinished, and at most {limit} may be: wait until some are processed."
+    "{used} {videos} of all owners {are} unfinished, and at most {limit} may be: wait until some are processed."
 )
 _BYTES_OF_OWNER = (
     "With this upload your videos would have {used} bytes, and one owner may store at most {limit}: delete some videos."
@@ -123,7 +123,9 @@ def refusal(excess: Excess, begun: int) -> LimitReached:
 def _too_many_videos(limit: int | None, used: int, message: str) -> Excess | None:
     if limit is None or used <= limit:
         return None
-    return Excess("backlog_full", message.format(used=used - 1, limit=limit), places=used - limit)
+    videos, are = ("video", "is") if used - 1 == 1 else ("videos", "are")
+    text = message.format(used=used - 1, limit=limit, videos=videos, are=are)
+    return Excess("backlog_full", text, places=used - limit)
 
 
 def _too_many_bytes(limit: int | None, used: int, message: str) -> Excess | None:
