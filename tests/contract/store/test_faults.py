@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from anb_core.ports.store import Store
 from anb_core.testing.store import InMemoryStore
 from tests.contract.store.conftest import end_all_others
 from tests.support.given import MINUTE, POLICY, SECOND, SOURCE, new_video, uploading
+from tests.support.postgres import Postgres
 from tests.support.stores import Sql
 
 
@@ -127,6 +129,22 @@ def test_a_user_without_the_right_to_the_tables_is_told_so(postgresql: Sql) -> N
         guest.close()
         with postgresql.database.transaction() as connection:
             connection.exec_driver_sql(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_without_tables_names_the_command_that_makes_them(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path}/new.db"
+    else:
+        postgres: Postgres = request.getfixturevalue("postgres")
+        url = postgres.create_database()
+    with closing(SqlStore(url)) as new, pytest.raises(Unavailable) as unavailable:
+        new.list_tokens()
+    message = unavailable.value.message
+    assert "api_tokens" in message
+    assert message.endswith(": run `python -m anb_api migrate` first.")
 
 
 def test_connections_that_the_server_ended_are_replaced_unnoticed(postgresql: Sql) -> None:

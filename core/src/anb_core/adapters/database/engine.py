@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
-from psycopg.errors import DiskFull, InsufficientPrivilege, LockNotAvailable
+from psycopg.errors import DiskFull, InsufficientPrivilege, LockNotAvailable, UndefinedTable
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -235,8 +235,8 @@ def translated_errors(engine: Engine) -> Iterator[None]:
     """Translate the driver's errors into errors of the core. Their messages contain the database and the reason.
 
     Raises:
-        Unavailable: the connection failed, or the server can't serve requests.
-            Errors in the SQL statement are not translated.
+        Unavailable: the connection failed, the server can't serve requests, or the schema lacks a table.
+            Other errors in the SQL statement are not translated.
         Busy: another session held a lock for too long.
         Full: the server's disk is full.
     """
@@ -244,7 +244,7 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         yield
     except (*_AWAY, exc.ProgrammingError) as error:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
-        if isinstance(error, exc.ProgrammingError) and not isinstance(cause, InsufficientPrivilege):
+        if isinstance(error, exc.ProgrammingError) and not isinstance(cause, (InsufficientPrivilege, UndefinedTable)):
             raise
         reason = str(cause).strip().splitlines()[0]
         code = getattr(cause, "sqlite_errorcode", None)
@@ -253,6 +253,11 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         if isinstance(cause, LockNotAvailable) or code == sqlite3.SQLITE_BUSY:
             message = f"Another session of the database {_place(engine.url)} holds a lock that is needed: {reason}"
             raise Busy("database", message) from error
+        if isinstance(cause, UndefinedTable) or reason.startswith("no such table"):
+            message = (
+                f"The database {_place(engine.url)} lacks a table: {reason}: run `python -m anb_api migrate` first."
+            )
+            raise Unavailable("database", message) from error
         raise Unavailable("database", f"The database {_place(engine.url)} is not available: {reason}") from error
 
 
