@@ -19,6 +19,8 @@ def test_many_uploads_delay_another_owners_videos_by_no_more_than_the_work_in_fl
 ) -> None:
     for module in (backlog, fairness):
         monkeypatch.setattr(module, "WORKERS", 1)
+    # Patch `configure_logging`, because the program would replace the logging configuration of the tests.
+    monkeypatch.setattr(fairness, "configure_logging", lambda *_: None)
     monkeypatch.setattr(fairness, "CASES", [("Redis", True), ("emulator of SQS", True)])
 
     monkeypatch.setattr(sys, "argv", ["bench.fairness", "--videos", "14", "--limit", str(LIMIT)])
