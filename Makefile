@@ -52,7 +52,7 @@ fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, o
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
 
 .PHONY: bench
-bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, and the lag of VideoJobs (50 min)
+bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, and the lag of VideoJobs (40 min)
 	@$(BIN)/python -m bench.render
 	@$(BIN)/python -m bench.uploads
 	@$(BIN)/python -m bench.redrives
