@@ -15,6 +15,9 @@ from tests.support.postgres import Postgres, running_postgres
 
 FOOTAGE = Path(__file__).parents[1] / "build" / "footage"
 
+LONGEST = Path(__file__).parent / "integration" / "worker" / "test_moves.py"
+"""The module with the longest tests."""
+
 SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
 """Prefixes of the skip reasons that CI accepts. A comment must say for each prefix why CI may skip the test."""
 
@@ -46,6 +49,11 @@ def pytest_configure() -> None:
         processors=[structlog.stdlib.add_log_level, plain],
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Begin with the longest tests. Otherwise one process would still run them after the other processes have ended.
+    items.sort(key=lambda item: item.path != LONGEST)
 
 
 @pytest.hookimpl(wrapper=True)
