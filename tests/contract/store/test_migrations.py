@@ -44,6 +44,14 @@ def database(empty_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+def upgrade_to(revision: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Migrate a new database to `revision`, as an older version of the program did."""
+    to = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, revision))
+        upgrade(url)
+
+
 def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engine) -> None:
     upgrade(empty_url)
     with database.connect() as connection:
@@ -221,10 +229,8 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While ALTER TABLE waits for a lock, the queries of running programs also wait, and fail after 3 s."""
-    engine, to = make_engine(postgres_url), command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
-        upgrade(postgres_url)
+    engine = make_engine(postgres_url)
+    upgrade_to("0001", postgres_url, monkeypatch)
     with engine.connect() as dump:
         dump.execute(text("SELECT count(*) FROM jobs"))
         with pytest.raises(Unavailable, match="lock timeout"):
@@ -250,10 +256,8 @@ def test_an_upgrade_and_a_transaction_of_a_running_program_never_block_each_othe
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, before: list[str], during: str
 ) -> None:
     """In a deadlock, PostgreSQL would abort one of the two transactions."""
-    engine, to = make_engine(postgres_url), command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: to(config, "0005"))
-        upgrade(postgres_url)
+    engine = make_engine(postgres_url)
+    upgrade_to("0005", postgres_url, monkeypatch)
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
     with engine.connect() as running, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
         for statement in before:
@@ -270,10 +274,7 @@ def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test inserts rows of the first version, with fingerprints in the first version's format."""
-    to = command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
-        upgrade(empty_url)
+    upgrade_to("0001", empty_url, monkeypatch)
     with database.begin() as connection:
         for row in TAKEN_BY_THE_FIRST_VERSION:
             connection.execute(text(row))
@@ -311,10 +312,7 @@ def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) 
 def test_what_was_retried_or_deleted_before_the_migration_is_no_longer_open(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to = command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: to(config, "0004"))
-        upgrade(empty_url)
+    upgrade_to("0004", empty_url, monkeypatch)
     with database.begin() as connection:
         for video_id, generation, deleted_at in (("current", 2, None), ("retried", 3, None), ("deleted", 2, 1)):
             video = {"id": video_id, "generation": generation, "deleted_at": deleted_at}
@@ -341,10 +339,7 @@ def test_what_was_retried_or_deleted_before_the_migration_is_no_longer_open(
 def test_the_videos_from_before_the_migration_are_counted(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to = command.upgrade
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "upgrade", lambda config, _: to(config, "0005"))
-        upgrade(empty_url)
+    upgrade_to("0005", empty_url, monkeypatch)
     with database.begin() as connection:
         for number, (owner, owned, status, result) in enumerate(COUNTED_BEFORE):
             row = {"id": f"v{number}", "owner": owner, "owned": owned, "status": status, "result": result}
