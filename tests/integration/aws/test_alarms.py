@@ -91,10 +91,15 @@ def test_the_operator_may_publish_to_the_namespace_of_the_alarms_and_the_chart_g
     assert values(outputs_of(stacks))["metrics"]["cloudwatch"]["namespace"] == namespace
 
 
-def test_a_database_outside_rds_has_no_alarms() -> None:
-    [stack] = [stack for stack in plan({"WatchDatabase": "false"}) if stack.template == "alarms"]
+@pytest.mark.parametrize(
+    ("parameter", "missing"),
+    [("WatchDatabase", {"DatabaseStorage", "DatabaseConnections"}), ("WatchScaling", {"WorkersAtMaximum"})],
+    ids=["a database outside RDS", "a fixed number of workers"],
+)
+def test_what_sends_no_metrics_has_no_alarms(parameter: str, missing: set[str], alarms: dict[str, Alarm]) -> None:
+    [stack] = [stack for stack in plan({parameter: "false"}) if stack.template == "alarms"]
 
-    assert not [name for name in stack.resources if name.startswith("Database")]
+    assert alarms.keys() - stack.resources.keys() == missing
 
 
 def test_the_stacks_have_the_names_that_the_other_stacks_expect() -> None:
