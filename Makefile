@@ -29,12 +29,13 @@ up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/b
 
 .PHONY: test
 test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
-	@$(BIN)/python -m pytest -m "not debian" --numprocesses=3 --dist=worksteal --cov --cov-report=
+	@$(BIN)/python -m pytest -m "not debian and not chaos" --numprocesses=3 --dist=worksteal --cov --cov-report=
 # Each folder is judged by itself: a small one must not hide behind a large one.
 	@low=; for folder in $(ROOMS:%=%/src) bench tools charts; do \
 		$(BIN)/coverage report --include "$$folder/*" --fail-under 95 || low="$$low $$folder"; \
 	done; [ -z "$$low" ] || { echo "Under 95 % covered:$$low."; exit 1; }
 	@echo "Left out: tests that need Debian packages. To run them: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
+	@echo "Left out: tests that kill programs and their servers. To run them: make chaos."
 
 # The tests marked `debian` need these packages. `.ci/run` installs them.
 DEBIAN_PACKAGES := pgbouncer rabbitmq-server
@@ -46,6 +47,10 @@ test-debian: $(SETUP) $(FOOTAGE) # `make test` mentions it
 .PHONY: debian-packages
 debian-packages: # Needs root
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN_PACKAGES)
+
+.PHONY: chaos
+chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers in the middle of their work: no video may be lost
+	@$(BIN)/python -m pytest -m "chaos and not debian" --numprocesses=3 --dist=worksteal
 
 .PHONY: fuzz
 fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, or give a correct result

@@ -1,5 +1,6 @@
 """Fixtures for every test, and an environment in which no test can reach AWS or the developer's own settings."""
 
+import logging
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -77,6 +78,14 @@ def _fail_an_unexplained_skip(report: pytest.TestReport | pytest.CollectReport) 
     if not reason.startswith(SKIPS_ALLOWED_IN_CI):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI, which is allowed only for the reasons listed in {__file__}: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_is_kept() -> Iterator[None]:
+    """A test that replaces the handlers of the root logger would make later tests fail, which have lost their logs."""
+    before = [*logging.root.handlers]
+    yield
+    assert logging.root.handlers == before, "this test has changed the handlers of the root logger"
 
 
 @pytest.fixture(scope="session")

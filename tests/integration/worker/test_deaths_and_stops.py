@@ -15,6 +15,8 @@ from anb_core.usecases.relay import Relay
 from tests.integration.worker.conftest import LEASE, Site
 from tests.support import eventually
 
+pytestmark = pytest.mark.chaos
+
 
 def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
     """Only the relay of the worker can send the message of the upload, because the test runs no API."""

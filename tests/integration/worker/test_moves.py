@@ -17,6 +17,8 @@ from tests.support import eventually
 from tests.support.brokers import running_redis
 from tests.support.tether import free_port
 
+pytestmark = pytest.mark.chaos
+
 
 @pytest.fixture
 def site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Iterator[Site]:

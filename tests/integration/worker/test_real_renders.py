@@ -52,6 +52,7 @@ def rendering(site: Site) -> bool:
     return any("ffmpeg" in line for line in site.processes())
 
 
+@pytest.mark.chaos
 def test_a_worker_that_is_killed_in_mid_render_takes_ffmpeg_with_it_and_another_one_finishes(
     real_site: Site, clip: bytes
 ) -> None:
