@@ -133,10 +133,13 @@ aws-values: $(SETUP) ## Write the chart's values, from the stacks in your AWS ac
 .PHONY: e2e
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
+	@rm -rf build/e2e
 # Loading the images takes minutes. Meanwhile the tests run that need no images.
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
 		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
-	@$(BIN)/python -m pytest tests/e2e/system --reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
+# The tests of the two folders mostly wait, so they run at the same time, each folder with a release of its own.
+	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside --numprocesses 2 --dist loadgroup \
+		--reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 
 # The images that deploy/local names are built here, so that the tests need no image registry.
 .PHONY: stand-in-images

@@ -1,14 +1,33 @@
-"""Installs the CRD of VideoJobs, saves logs and manifests of failed tests, and reports tests that passed on a retry."""
+"""Installs the system, saves logs and manifests of failed tests, and reports measurements and tests passed on a retry.
+
+The tests in `system` and `beside` run at the same time, each folder with a release of its own.
+"""
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from anb_cli.client import Api
+from anb_cli.connection import Connection
+from anb_cli.sources import opened
+from anb_core.testing.promises import check_promises
 from tests.support.chart import CHART, tool
-from tests.support.cluster import EVIDENCE, Namespace
+from tests.support.cluster import EVIDENCE, Json, Namespace
+from tests.support.release import LOCAL, NAME, POLICY, Release, installing
+from tests.support.rendering import make_clip
 from tests.support.waiting import eventually
+
+MEASURED = "measured"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, all tests of a folder run one after another, and the folders at the same time."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
@@ -30,18 +49,94 @@ def _videojobs_known() -> Iterator[None]:
             tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Release]:
+    """The complete system, installed into an empty namespace. After the last test, every promise must be kept."""
+    if "KUBECONFIG" not in os.environ:
+        pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
+    with installing(NAME) as release:
+        yield release
+
+
+@pytest.fixture
+def release(installed: Release) -> Iterator[Release]:
+    """The installed release. Each test gets a new port-forward to the storage, because port-forwards can break.
+
+    After each test, the fixture checks the promises that hold at every moment, while the system still works.
+    """
+    with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
+        yield installed
+        check_promises(installed.evidence(), POLICY)
+
+
+@pytest.fixture
+def namespace(release: Release) -> Namespace:
+    return release.namespace
+
+
+@pytest.fixture
+def connection(release: Release) -> Iterator[Connection]:
+    """The address of the API through its Service, and a token of scope `ops`."""
+    with release.namespace.forwarded("anb-api", 80) as url:
+        yield Connection(url, release.token())
+
+
+@pytest.fixture
+def api(connection: Connection) -> Iterator[Api]:
+    """A client of the API, with a token of scope `ops`."""
+    with Api(connection) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of one second."""
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-f", "lavfi", "-i", "sine=d=1")
+    return make_clip(tmp_path_factory.mktemp("clips") / "blink.mp4", *sources, "-pix_fmt", "yuv420p")
+
+
+@pytest.fixture
+def upload(api: Api, release: Release) -> Callable[..., str]:
+    """A function `upload(clip, title=..., edit=...)` that uploads the clip and returns the video's id."""
+
+    def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
+        with opened(clip, lambda _: None) as source:
+            receipt = api.upload(source, title=title, edit=edit, on_bytes=lambda _: None)
+        video_id = str(receipt["video_id"])
+        release.receipts.add(video_id)
+        return video_id
+
+    return run
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """A function that takes a sentence about what a test measured. The sentence is printed after the last test."""
+
+    def run(sentence: str) -> None:
+        record_property(MEASURED, sentence)
+
+    return run
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and "system" in item.path.parts:
+    if report.failed and "installed" in getattr(item, "fixturenames", ()):
         folder = EVIDENCE / re.sub(r"\W+", "-", item.name) / report.when
-        for namespace in ("anb-e2e", "anb-local", "anb-misconfigured", "keda"):
-            Namespace(namespace).save_evidence(folder / namespace)
+        for name in tool("kubectl", "get", "namespaces", "--output=name", check=False).stdout.split():
+            namespace = Namespace(name.removeprefix("namespace/"))
+            if namespace.name.startswith(("anb-", "keda")):
+                namespace.save_evidence(folder / namespace.name)
         report.sections.append(("evidence", f"logs, events and manifests of all pods: {folder}"))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, sentence in report.user_properties:
+            if name == MEASURED and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid}: {sentence}")
     failed = {report.nodeid for how in ("failed", "error") for report in terminalreporter.getreports(how)}
     for nodeid in {report.nodeid for report in terminalreporter.getreports("rerun")} - failed:
         terminalreporter.write_line(f"FLAKY {nodeid}: it failed once and then passed", yellow=True, bold=True)

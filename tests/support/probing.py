@@ -57,7 +57,7 @@ def probing(namespace: Namespace, clip: Path, manifest: Path, *, seconds: float,
         yield Probe(namespace)
     finally:
         EVIDENCE.mkdir(parents=True, exist_ok=True)
-        (EVIDENCE / "probe.log").write_text(namespace.kubectl("logs", "probe"), encoding="utf-8")
+        (EVIDENCE / f"probe-{namespace.name}.log").write_text(namespace.kubectl("logs", "probe"), encoding="utf-8")
         namespace.kubectl("delete", "pod", "probe")
 
 

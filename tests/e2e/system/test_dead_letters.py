@@ -14,7 +14,7 @@ from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_operator.videojob import DEAD_LETTER
 from tests.support.cluster import Json, Namespace
-from tests.support.release import DEAD_LETTER_QUEUE, QUEUE, QUICK, Release
+from tests.support.release import QUICK, Release
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -99,7 +99,7 @@ def test_messages_that_sqs_moved_are_handled_within_a_minute(
     # The first video keeps the only worker busy, so that no worker receives the two messages.
     ahead = upload(footage / "bikes.mp4", title="Ahead")
     release.until(ahead, "processing")
-    [unreadable] = release.send(["nobody can read this"], to=QUEUE)
+    [unreadable] = release.send(["nobody can read this"], to=release.queue)
     video_id = upload(blink, title="Moved", edit=QUICK)
     eventually(lambda: release.messages()[0] == 2, within=10, every=0.1)
     release.receive_too_often()
@@ -126,7 +126,7 @@ def test_an_operator_that_is_killed_while_it_handles_messages_records_each_messa
     release.until(video_id, "processed")
     attempts = namespace.status(video_id)["attempts"]
     old = json.dumps({"video_id": video_id, "generation": 1})
-    sent = release.send([old, "nobody can read this"] * (MESSAGES // 2), to=DEAD_LETTER_QUEUE)
+    sent = release.send([old, "nobody can read this"] * (MESSAGES // 2), to=release.dead_letter_queue)
 
     def counts() -> Counter[str]:
         """Return the number of dead letters for each message in `sent`."""
@@ -142,6 +142,8 @@ def test_an_operator_that_is_killed_while_it_handles_messages_records_each_messa
         assert counts().keys() < sent
         eventually(lambda: not holding.scalar(WAITING), within=10)
     # The message that the killed operator had received becomes visible again after 30 s.
-    eventually(lambda: counts().keys() == sent and release.messages(DEAD_LETTER_QUEUE) == (0, 0), within=120, every=1)
+    eventually(
+        lambda: counts().keys() == sent and release.messages(release.dead_letter_queue) == (0, 0), within=120, every=1
+    )
     assert set(counts().values()) == {1}
     assert namespace.status(video_id)["attempts"] == attempts

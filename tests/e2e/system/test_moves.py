@@ -12,12 +12,12 @@ from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.tables import jobs
 from anb_core.domain.status import Status
 from tests.support.probing import probing
-from tests.support.release import QUEUE, Release
+from tests.support.release import QUEUES, Release
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 
-FIFO = f"queue.url=http://localstack.anb-local.svc:4566/000000000000/{QUEUE}.fifo"
+FIFO = f"queue.url={QUEUES}/anb-video-processing-queue.fifo"
 # One worker for every three messages, so that the workers follow the messages on each broker within a minute.
 SCALING = (
     "worker.autoscaling.policy=backlog",
@@ -44,7 +44,7 @@ def burst(upload: Callable[..., str], footage: Path) -> set[str]:
 
 @pytest.mark.usefixtures("usual_values_afterwards")
 def test_on_the_way_from_sqs_to_celery_and_on_to_a_fifo_queue_no_upload_is_refused_and_no_video_is_lost(
-    release: Release, burst: set[str], blink: Path, tmp_path: Path, receipts: set[str]
+    release: Release, burst: set[str], blink: Path, tmp_path: Path
 ) -> None:
     with (
         release.database() as database,
@@ -62,7 +62,7 @@ def test_on_the_way_from_sqs_to_celery_and_on_to_a_fifo_queue_no_upload_is_refus
         said = probe.stop()
         assert [line for line in said if not line.startswith("202 ")] == []
         uploaded = burst | {line.split()[2] for line in said}
-        receipts |= uploaded
+        release.receipts.update(uploaded)
         eventually(lambda: _statuses(database, uploaded) == {Status.PROCESSED}, within=600, every=1)
         queues = _queues(database, uploaded)
     assert len(said) > 15

@@ -1,6 +1,5 @@
 """Tests that KEDA adds and removes workers under each of the two scaling policies."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -87,7 +86,7 @@ def test_the_backlog_policy_wakes_a_worker_from_none_and_lets_it_go(
     namespace: Namespace,
     upload: Callable[..., str],
     blink: Path,
-    capsys: pytest.CaptureFixture[str],
+    measured: Callable[[str], None],
 ) -> None:
     release.up(*BACKLOG)
     eventually(lambda: not namespace.items("pods", "-l", "app.kubernetes.io/component=worker"), within=300, every=1)
@@ -96,8 +95,6 @@ def test_the_backlog_policy_wakes_a_worker_from_none_and_lets_it_go(
     eventually(lambda: release.workers() == 1, within=120, every=0.2)
     asked = time.monotonic() - sent
     eventually(lambda: namespace.status(video_id).get("attempts"), within=120, every=0.2)
-    with capsys.disabled():
-        sys.stdout.write(f"\nfrom none: a worker was asked for after {asked:.1f} s, ")
-        sys.stdout.write(f"it began after {time.monotonic() - sent:.1f} s\n")
+    measured(f"a worker was asked for after {asked:.1f} s, and it began after {time.monotonic() - sent:.1f} s")
     assert release.until(video_id, "processed")["attempts"] == 1
     eventually(lambda: release.workers() == 0, within=300, every=1)
