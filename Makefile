@@ -128,6 +128,14 @@ aws-cluster: $(SETUP) ## Write the cluster file for eksctl, from the stacks in y
 aws-values: $(SETUP) ## Write the chart's values, from the stacks in your AWS account
 	@aws cloudformation describe-stacks --output json | $(BIN)/python -m tools.aws values
 
+.PHONY: aws-costs
+aws-costs: $(SETUP) ## Compute what a deployment costs, from your PRICES=file and the figures in MEASURED=file
+	@$(BIN)/python -m tools.costs bill $(or $(MEASURED),deploy/aws/measured.yaml) $(or $(PRICES),build/prices.yaml)
+
+.PHONY: aws-measured
+aws-measured: $(SETUP) ## Write the figures for aws-costs, from the videos of the deployment in ANB_URL
+	@$(BIN)/python -m tools.costs measure
+
 # --- end-to-end tests -------------------------------------------------------------------------------------------------
 
 .PHONY: e2e
