@@ -63,6 +63,26 @@ def test_the_controllers_come_from_charts_with_fixed_versions(tmp_path: Path) ->
     assert "vpcId=vpc-1" in charts["aws-load-balancer-controller"]
 
 
+def test_with_irsa_keda_gets_the_workers_role(tmp_path: Path) -> None:
+    stand_in(
+        tmp_path,
+        "aws",
+        """case "$*" in
+        *anb-video-roles*Credentials*) echo irsa ;;
+        *anb-video-roles*WorkerRole*) echo arn:aws:iam::210987654321:role/worker ;;
+        *) echo vpc-1 ;;
+        esac""",
+    )
+    stand_in(tmp_path, "helm", f'[ "$3" != keda ] || echo "$*" > {tmp_path}/helm.log')
+
+    done = run("addons", tmp_path, AWS_REGION="eu-west-1")
+
+    assert done.returncode == 0, done.stderr
+    line = (tmp_path / "helm.log").read_text(encoding="utf-8")
+    assert "podIdentity.aws.irsa.enabled=true" in line
+    assert "podIdentity.aws.irsa.roleArn=arn:aws:iam::210987654321:role/worker" in line
+
+
 def test_without_a_region_nothing_is_installed(tmp_path: Path) -> None:
     stand_in(tmp_path, "aws", "exit 1")
     stand_in(tmp_path, "helm", f"touch {tmp_path}/called")

@@ -155,7 +155,8 @@ def test_the_data_outlives_the_stack_and_no_template_holds_a_password() -> None:
     # moto ignores these properties.
     data = read_template("data")["Resources"]
 
-    assert data["Bucket"]["DeletionPolicy"] == data["Bucket"]["UpdateReplacePolicy"] == "Retain"
+    assert data["Bucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert data["Bucket"]["UpdateReplacePolicy"] == "Retain"
     assert data["Database"]["DeletionPolicy"] == data["Database"]["UpdateReplacePolicy"] == "Snapshot"
     assert data["Database"]["Properties"]["DeletionProtection"]
     assert data["Database"]["Properties"]["ManageMasterUserPassword"]
