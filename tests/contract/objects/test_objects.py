@@ -161,6 +161,39 @@ def test_keys_may_hold_any_letter(stand: Stand, tmp_path: Path) -> None:
     assert stand.objects.head(key) is None
 
 
+def test_objects_are_listed_by_a_prefix_in_the_order_of_their_keys_in_utf_8_a_part_at_a_time(stand: Stand) -> None:
+    keys = ["//b", "/a", " +&%.mp4", "a", "a/", "a/b", "é", "\uffee", "\U0001f600"]
+    for size, key in enumerate(keys):
+        write(stand, f"camera/{key}", b"x" * size)
+    write(stand, "camera", b"not under the prefix")
+    write(stand, "drone/a", b"not under the prefix")
+
+    expected = sorted((f"camera/{key}" for key in keys), key=str.encode)
+    listed = stand.objects.listing("camera/", limit=1000)
+    assert [one.key for one in listed] == expected
+    assert {one.key: one.size for one in listed} == {f"camera/{key}": size for size, key in enumerate(keys)}
+    found: list[str] = []
+    while page := stand.objects.listing("camera/", after=found[-1] if found else None, limit=2):
+        assert len(page) <= 2
+        found += (one.key for one in page)
+    assert found == expected
+    assert stand.objects.listing("camera/", after="camera/a/missing", limit=1)[0].key == "camera/é"
+    assert stand.objects.listing("camera/", after="camera0", limit=1) == []
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, 5000])
+def test_the_first_bytes_of_an_object_are_read_with_its_size(stand: Stand, size: int) -> None:
+    data = some_bytes(size)
+    stored = write(stand, KEY, data)
+
+    peeked = stand.objects.peek(KEY, 100)
+
+    assert peeked is not None
+    assert (peeked.size, peeked.head) == (size, data[:100])
+    assert peeked.version == stored.etag or not size
+    assert stand.objects.peek("uploads/none.mp4", 100) is None
+
+
 def test_making_sure_of_a_bucket_twice_keeps_what_is_in_it(stand: Stand) -> None:
     write(stand, KEY, b"some")
 

@@ -185,6 +185,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.begin_upload(new_video(), lifetime=MINUTE, limits=LIMITS)
         store.complete_upload("v90", SOURCE)
         store.renew_upload("v180", lifetime=MINUTE)
+        store.known_sources(["k1", "k2"])
         for entry in store.hold_outbox(limit=10, hold=MINUTE):
             store.mark_sent(entry, broker="queue")
             store.hold_outbox(limit=10, hold=MINUTE, queue_limit=QueueLimit("queue", MANY))

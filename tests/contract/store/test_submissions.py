@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from anb_core.domain.adoption import KnownSource
 from anb_core.domain.errors import Conflict, NotFound
-from anb_core.domain.model import Video
+from anb_core.domain.model import Source, Video
 from anb_core.domain.status import Status
 from anb_core.ports.store import Store
 from tests.support.given import DAY, MINUTE, SOURCE, claim, due, new_video, record_of, reject, sent, uploaded, uploading
@@ -59,6 +60,27 @@ def test_an_object_that_nobody_uploaded_may_become_two_videos(store: Store) -> N
     second = replace(new_video(owned=False), source_key=first.source_key)
     assert store.submit_existing(first, SOURCE)[1]
     assert store.submit_existing(second, SOURCE)[1]
+
+
+def test_the_sources_of_all_videos_are_known_also_of_deleted_ones_and_of_uploads_that_wait_for_their_deletion(
+    store: Store,
+) -> None:
+    video, running, gone = record_of(store, uploaded(store)).video, uploading(store).video, _abandoned(store)
+    first = new_video(owned=False)
+    second = replace(new_video(owned=False), source_key=first.source_key)
+    store.submit_existing(first, SOURCE)
+    store.submit_existing(second, Source(7))
+    store.delete(second.id, by="ada", grace=DAY)
+
+    keys = [video.source_key, running.source_key, gone.source_key, first.source_key, "uploads/unknown.mp4"]
+    assert set(store.known_sources(keys)) == {
+        KnownSource(video.source_key, video.id, None, deleted=False),
+        KnownSource(running.source_key, running.id, None, deleted=False),
+        KnownSource(gone.source_key, gone.id, None, deleted=True),
+        KnownSource(first.source_key, first.id, SOURCE.size, deleted=False),
+        KnownSource(first.source_key, second.id, 7, deleted=True),
+    }
+    assert list(store.known_sources([])) == []
 
 
 def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> None:

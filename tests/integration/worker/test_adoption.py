@@ -5,6 +5,7 @@ from typing import Any
 
 import boto3
 
+from anb_core.domain.adoption import adopted_id
 from anb_core.domain.status import Status
 from tests.integration.worker.conftest import Site
 from tests.support import eventually
@@ -42,4 +43,9 @@ def test_objects_that_the_bucket_reports_directly_or_through_sns_are_processed(s
     for video_id in (own, *(record.video.id for record in adopted or ())):
         site.until(video_id, Status.PROCESSED)
     eventually(lambda: site.parts.queue.depth().empty)
+    for record in adopted or ():
+        # An adoption without an event must lead to the same video.
+        peeked = site.parts.objects.peek(record.video.source_key, 1)
+        assert peeked
+        assert adopted_id(bucket, record.video.source_key, peeked.version) == record.video.id
     assert site.database.dead_letters() == []

@@ -4,19 +4,15 @@ S3 sends a notification directly to the queue, or through SNS, which wraps the n
 MinIO and Ceph send the same format with another `eventSource`.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
-from uuid import UUID, uuid5
 
+from anb_core.domain.adoption import adopted_id, object_version
 from anb_core.domain.keys import MAX_KEY_BYTES, utf8_bytes
 from anb_core.domain.message import UnreadableMessage, read_object
 
 MAX_BUCKET_BYTES = 255
-
-_IDS = UUID("cf5486b5-679c-4602-bd8e-1a14df05dcdd")
-"""The UUID namespace of the ids of adopted videos. Never change it: a repeated event must lead to the same video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class CreatedObject:
     @property
     def video_id(self) -> str:
         """The id of the object's video. It is the same for every event about the same version of the object."""
-        return str(uuid5(_IDS, json.dumps([self.bucket, self.key, self.version])))
+        return adopted_id(self.bucket, self.key, self.version)
 
 
 def created_objects(body: str) -> tuple[CreatedObject, ...] | None:
@@ -81,12 +77,10 @@ def _created(record: object, number: int) -> CreatedObject:
     for name, value, most in (("bucket name", bucket, MAX_BUCKET_BYTES), ("key", key, MAX_KEY_BYTES)):
         if not 0 < utf8_bytes(value) <= most:
             raise UnreadableMessage(f"record {number} has no {name} of 1 to {most} bytes")
-    versions = (_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
-    # A version id "null" identifies nothing: every new object has it while the bucket's versioning is suspended.
-    version = next((version for version in versions if version not in {None, "", "null"}), None) or ""
+    version = object_version(_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
     # Ceph sends the size as a string.
     empty = _at(record, "s3", "object", "size") in (0, "0")
-    return CreatedObject(bucket, key, version.strip('"'), empty)
+    return CreatedObject(bucket, key, version, empty)
 
 
 def _at(value: object, *path: str) -> object:

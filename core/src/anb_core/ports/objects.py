@@ -1,6 +1,6 @@
 """The bucket. All methods raise `Unavailable("bucket", ...)` when the bucket does not answer."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,27 @@ class StoredObject:
     """Size of the object in bytes."""
     etag: str
     """The object's ETag without quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a list of the bucket's objects."""
+
+    key: str
+    size: int
+    """Size of the object in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """An object whose first bytes were read."""
+
+    size: int
+    """Size of the whole object in bytes."""
+    version: str
+    """The version id of the object, or the ETag if the bucket keeps no versions (`object_version`)."""
+    head: bytes
+    """The first bytes of the object."""
 
 
 class ObjectWriter(Protocol):
@@ -64,6 +85,22 @@ class Objects(Protocol):
 
         Raises:
             Withheld: `object_withheld` if the bucket denies us access to the object.
+        """
+        ...
+
+    def peek(self, key: str, most: int) -> Peeked | None:
+        """Read the first `most` bytes of an object, or all bytes of a shorter one. None if it does not exist.
+
+        Raises:
+            Withheld: `object_withheld` if the bucket denies us access to the object.
+        """
+        ...
+
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+        """Return at most `limit` objects whose keys begin with `prefix`, in the order of the keys as UTF-8 bytes.
+
+        `limit` is at most 1000. The list begins after the key `after`, if given. If fewer than `limit` objects are
+        returned, no more exist.
         """
         ...
 

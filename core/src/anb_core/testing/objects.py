@@ -2,14 +2,14 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from anb_core.domain.errors import AnbError, NotFound
-from anb_core.ports.objects import ObjectWriter, StoredObject
+from anb_core.ports.objects import Listed, ObjectWriter, Peeked, StoredObject
 
 
 class InMemoryObjects:
@@ -58,6 +58,18 @@ class InMemoryObjects:
         self.ping()
         with self._lock:
             return self._stored(key) if key in self.contents else None
+
+    def peek(self, key: str, most: int) -> Peeked | None:
+        stored = self.head(key)
+        return None if stored is None else Peeked(stored.size, stored.etag, self.contents[key][:most])
+
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+        self.ping()
+        with self._lock:
+            found = [(key.encode(), key) for key in self.contents if key.startswith(prefix)]
+            first = (after or "").encode()
+            listed = [Listed(key, len(self.contents[key])) for raw, key in sorted(found) if raw > first]
+            return listed[:limit]
 
     def delete(self, keys: Collection[str]) -> frozenset[str]:
         self.ping()

@@ -1,19 +1,18 @@
 """Adoption: make a video from an object that another program put into the bucket.
 
-A message names the object. It is a message of an older producer, or an event notification of S3.
+A message names the object. It is a message of an older producer, or an event notification of S3. Without a message,
+`adopt_many` adopts objects.
 """
 
 from dataclasses import dataclass
 
-from anb_core.domain.errors import Refused, TooLarge, Unavailable, Withheld
-from anb_core.domain.keys import PROCESSED, RESOURCES, UPLOADS
+from anb_core.domain.adoption import OURS, advised, stands_for_folder
+from anb_core.domain.errors import Refused, Unavailable, Withheld
+from anb_core.domain.keys import UPLOADS
 from anb_core.domain.message import Message
 from anb_core.domain.s3_notifications import CreatedObject
 from anb_core.ports.store import Reading
 from anb_core.usecases.submit import Submit
-
-OURS = (UPLOADS, PROCESSED, RESOURCES)
-"""Prefixes of the keys of our own objects. Events about such objects are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Adopt:
             Unavailable: the database or the bucket does not answer, or the bucket denies us access to the object.
         """
         place = repr(f"s3://{event.bucket}/{event.key}")
-        if event.empty or event.key.endswith("/"):
+        if stands_for_folder(event.key, empty=event.empty):
             return Ignored("the object is empty or stands for a folder")
         if event.bucket != self.bucket:
             return NotAdopted(
@@ -109,6 +108,5 @@ class Adopt:
         except Refused as refusal:
             if refusal.code == "video_not_found":
                 return Ignored("the video was deleted")
-            advice = " To allow more, raise ANB_MAX_UPLOAD_BYTES." if isinstance(refusal, TooLarge) else ""
-            return NotAdopted(f"{name} can't be adopted: {refusal.message}{advice}")
+            return NotAdopted(f"{name} can't be adopted: {advised(refusal)}")
         return Adopted(video_id)

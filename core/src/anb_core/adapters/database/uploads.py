@@ -1,9 +1,10 @@
 """Uploads, from their start to the status `uploaded`, and their Idempotency-Keys."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, case, delete, exists, null, select, update
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
@@ -18,9 +19,10 @@ from anb_core.adapters.database.rows import (
     record_of,
     schedule_deletions,
 )
-from anb_core.adapters.database.tables import idempotency_keys, jobs, videos
+from anb_core.adapters.database.tables import idempotency_keys, jobs, object_deletions, videos
 from anb_core.adapters.database.usage import check_limits, lock_usage, reserve
 from anb_core.domain import lifecycle
+from anb_core.domain.adoption import KnownSource
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
 from anb_core.domain.limits import NO_LIMITS, Limits, Usage, upload_of
@@ -128,6 +130,19 @@ class UploadsRepository(Repository):
             put_in_outbox(connection, record, record.job.not_before or now, now)
             feed.append_event(connection, record, EventKind.STATUS)
             return record, True
+
+    def known_sources(self, keys: Collection[str]) -> Sequence[KnownSource]:
+        size = case((videos.c.owned, null()), else_=videos.c.source_size)
+        sources = select(
+            videos.c.source_key.label("key"), videos.c.id.label("video_id"), size.label("size"), videos.c.deleted_at
+        ).where(videos.c.source_key.in_(keys))
+        doomed = select(object_deletions.c.key, object_deletions.c.video_id).where(object_deletions.c.key.in_(keys))
+        with self.database.reading() as connection:
+            known = [
+                KnownSource(row.key, row.video_id, row.size, deleted=row.deleted_at is not None)
+                for row in connection.execute(sources)
+            ]
+            return known + [KnownSource(*row, None, deleted=True) for row in connection.execute(doomed)]
 
 
 def abandon(connection: Connection, locked: Locked) -> None:

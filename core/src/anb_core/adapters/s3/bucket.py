@@ -1,7 +1,7 @@
 """Makes calls to one bucket on S3. Creates the bucket if it is missing, and translates errors."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -9,8 +9,9 @@ import structlog
 from botocore.exceptions import ClientError
 
 from anb_core.adapters.aws import answering, error_code
+from anb_core.domain.adoption import object_version
 from anb_core.domain.errors import NotFound, Unavailable, Withheld
-from anb_core.ports.objects import StoredObject
+from anb_core.ports.objects import Peeked, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,13 +60,8 @@ class Bucket:
         Raises:
             NotFound: `object_missing` if the object does not exist.
         """
-        try:
-            with self.reading(key):
-                return self.s3.get_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if error_code(error) not in _MISSING:
-                raise
-            raise NotFound("object_missing", f"{self.place} has no object {key}.") from error
+        with self._existing(key):
+            return self.s3.get_object(Bucket=self.name, Key=key)
 
     def head(self, key: str) -> StoredObject | None:
         with answering("bucket", self.place), self.reading(key):
@@ -78,6 +74,26 @@ class Bucket:
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
+
+    def peek(self, key: str, most: int) -> Peeked | None:
+        def read() -> Peeked:
+            with self._existing(key):
+                answer = self.s3.get_object(Bucket=self.name, Key=key, Range=f"bytes=0-{most - 1}")
+            with closing(answer["Body"]) as body:
+                head = body.read(most)
+            # The content range ends with the size of the whole object: "bytes 0-1023/5000".
+            size = int(answer["ContentRange"].rpartition("/")[2])
+            return Peeked(size, object_version(answer.get("VersionId"), answer["ETag"]), head)
+
+        try:
+            return self.ask(read)
+        except NotFound:
+            return None
+        except Unavailable as error:
+            # An object without bytes has no range.
+            if isinstance(error.__cause__, ClientError) and error_code(error.__cause__) == "InvalidRange":
+                return Peeked(0, "", b"")
+            raise
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
@@ -105,6 +121,16 @@ class Bucket:
                 "otherwise. Allow s3:GetObject on it, and kms:Decrypt with its key; copy it if it is archived or has a "
                 "key of the customer's (SSE-C).",
             ) from error
+
+    @contextmanager
+    def _existing(self, key: str) -> Iterator[None]:
+        try:
+            with self.reading(key):
+                yield
+        except ClientError as error:
+            if error_code(error) not in _MISSING:
+                raise
+            raise NotFound("object_missing", f"{self.place} has no object {key}.") from error
 
     def ensure(self) -> None:
         if self._exists():

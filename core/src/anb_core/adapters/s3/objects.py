@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from os.path import commonprefix
@@ -17,7 +17,7 @@ from botocore.config import Config
 from anb_core.adapters.aws import TRIES, answering, client_config
 from anb_core.adapters.s3.bucket import Bucket, bare_etag
 from anb_core.adapters.s3.writer import Writer
-from anb_core.ports.objects import ObjectWriter, StoredObject
+from anb_core.ports.objects import Listed, ObjectWriter, Peeked, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
@@ -88,6 +88,17 @@ class S3Objects:
 
     def head(self, key: str) -> StoredObject | None:
         return self._store.head(key)
+
+    def peek(self, key: str, most: int) -> Peeked | None:
+        return self._store.peek(key, most)
+
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+        answer = self._store.ask(
+            lambda: self._store.s3.list_objects_v2(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after or "", MaxKeys=limit
+            )
+        )
+        return [Listed(found["Key"], found["Size"]) for found in answer.get("Contents", [])]
 
     def delete(self, keys: Collection[str]) -> frozenset[str]:
         all_keys, kept = list(keys), set[str]()

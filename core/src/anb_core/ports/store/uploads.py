@@ -1,9 +1,11 @@
 """The store's port for uploads, up to the status `uploaded`."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from anb_core.domain.adoption import KnownSource
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.limits import NO_LIMITS, Limits
 from anb_core.domain.model import Idempotency, NewVideo, Record, Source
@@ -107,5 +109,13 @@ class Uploads(Protocol):
         Raises:
             NotFound: `video_not_found` if a video with the same id was deleted.
             Conflict: `source_taken` if the object belongs or belonged to another video.
+        """
+        ...
+
+    def known_sources(self, keys: Collection[str]) -> Sequence[KnownSource]:
+        """Return which of the objects with the given keys are or were sources of videos.
+
+        An object that several videos share is returned for each of them. Our own objects are also returned while they
+        wait for their deletion.
         """
         ...

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from anb_core.domain.adoption import OURS
 from anb_core.domain.codes import VIDEOS
 from anb_core.domain.dead_letters import SHORT_BODY, Resolution, stored_body
 from anb_core.domain.message import UnreadableMessage, decode
@@ -11,7 +12,6 @@ from anb_core.domain.model import DeadLetterCause, Ending
 from anb_core.domain.s3_notifications import CreatedObject, created_objects
 from anb_core.domain.status import Status
 from anb_core.testing.promises.facts import Facts, Rule
-from anb_core.usecases.adopt import OURS
 
 SHOWN_WITHIN = timedelta(seconds=2)
 """Time within which a VideoJob shows a change."""

@@ -1,8 +1,10 @@
 """Uploads, from their start to the status `uploaded`, and their Idempotency-Keys."""
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from anb_core.domain import lifecycle
+from anb_core.domain.adoption import KnownSource
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
 from anb_core.domain.limits import (
@@ -114,6 +116,21 @@ class InMemoryUploads(Tables):
             self.put_in_outbox(row.job, row.job.not_before or now, now)
             self.append_event(row.record, EventKind.STATUS, now)
             return row.record, True
+
+    def known_sources(self, keys: Collection[str]) -> Sequence[KnownSource]:
+        with self.transaction():
+            sources = [(row.record.video, row.deleted_at) for row in self.rows.values()]
+            known = [
+                KnownSource(
+                    video.source_key,
+                    video.id,
+                    None if video.owned or not video.source else video.source.size,
+                    deleted=deleted_at is not None,
+                )
+                for video, deleted_at in sources
+            ]
+            known += [KnownSource(one.scheduled.key, one.video_id, None, deleted=True) for one in self.deletions]
+            return [one for one in known if one.key in keys]
 
     def _check_limits(self, limits: Limits, owner: str, more: Usage, now: datetime) -> None:
         usage = [(row.record.video.owner, _usage_of(row)) for row in self.rows.values()]
