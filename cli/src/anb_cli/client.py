@@ -17,6 +17,7 @@ from httpx_sse import ServerSentEvent
 from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
 from anb_cli.dead_letter_answers import (
+    adoption_report_of,
     broker_overview_of,
     dead_letter_detail_of,
     dead_letter_of,
@@ -78,6 +79,26 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
     growing = backoff(tries, base=first, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
     pause = growing if error.retry_after is None else max(1.0, error.retry_after)
     return pause if waited + pause <= patience else None
+
+
+class _Patience:
+    """Decides after each failed try of a request how long the client waits before it sends the request again."""
+
+    def __init__(self, on_wait: Callable[[float, Exception], None], *, begun: Callable[[], bool]) -> None:
+        self._on_wait = on_wait
+        self._begun = begun
+        self._tries = 0
+        self._waited = 0.0
+
+    def __call__(self, error: Exception) -> float | bool:
+        """Return the seconds to wait, or False if the client must give up."""
+        self._tries += 1
+        seconds = plan_resend(self._tries, self._waited, error, begun=self._begun())
+        if seconds is None:
+            return False
+        self._on_wait(seconds, error)
+        self._waited += seconds
+        return seconds
 
 
 def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
@@ -172,6 +193,17 @@ class Api:
         path = f"/api/dead-letters/{dead_letter_id}/discard"
         return dead_letter_of(self._json("POST", path, json={"reason": reason}))
 
+    def adopt(self, order: Mapping[str, Any], *, on_wait: Callable[[float, Exception], None]) -> Json:
+        """Adopt the next objects that `order` selects. Returns the API's report.
+
+        If the request gets no response, or too many videos are unfinished, the client sends the request again.
+        `on_wait(seconds, error)` is called before each wait.
+        """
+        for attempt in attempts(_Patience(on_wait, begun=lambda: True)):
+            with attempt:
+                return adoption_report_of(self._json("POST", "/api/adoptions", json=order))
+        raise AssertionError("the last attempt returns or raises")
+
     def upload(
         self,
         source: Source,
@@ -188,7 +220,7 @@ class Api:
         `on_bytes(sent)` is called with the number of bytes of the file that the current request has sent.
         `on_wait(seconds, error)` is called before each wait.
         """
-        key, tries, waited, most = str(uuid.uuid4()), 0, 0.0, 0
+        key, most = str(uuid.uuid4()), 0
         given = {"title": title, "edit": json.dumps(edit) if edit else None, "process_after": process_after}
         fields = {name: value for name, value in given.items() if value is not None}
 
@@ -197,17 +229,7 @@ class Api:
             most = max(most, sent)
             on_bytes(sent)
 
-        def pause(error: Exception) -> float | bool:
-            nonlocal tries, waited
-            tries += 1
-            seconds = plan_resend(tries, waited, error, begun=most > 0)
-            if seconds is None:
-                return False
-            on_wait(seconds, error)
-            waited += seconds
-            return seconds
-
-        for attempt in attempts(pause):
+        for attempt in attempts(_Patience(on_wait, begun=lambda: most > 0)):
             with attempt:
                 return self._send(source, fields, key, count)
         raise AssertionError("the last attempt returns or raises")
@@ -285,6 +307,12 @@ class Api:
 
 def _path(video_id: str) -> str:
     return f"/api/videos/{quote(video_id, safe='')}"
+
+
+def may_have_arrived(error: BaseException) -> bool:
+    """Whether the API may have got the request that ended with `error`, and may have done a part of the work."""
+    never_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+    return isinstance(error, KeyboardInterrupt | Unreachable) and not never_sent
 
 
 def is_loopback(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checks responses about dead letters and queues. All fields that the commands use must exist and be valid."""
+"""Checks responses about dead letters, queues and adoptions. The fields that commands use must exist and be valid."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -42,6 +42,15 @@ def redrive_report_of(data: object) -> Json:
     if not report["ids"] and not report["skipped"]:
         # Treat an empty report as the last report, so that a faulty server can't cause an endless loop.
         report["next_cursor"] = None
+    return report
+
+
+def adoption_report_of(data: object) -> Json:
+    """Check the API's report about an adoption of objects, and return the report."""
+    report = _checked(data, "a report about an adoption", _ADOPTION)
+    if not any(report[name] for name in ("adopted", "ignored", "refused")):
+        # Treat an empty report as the last report, so that a faulty server can't cause an endless loop.
+        report["next_after"] = None
     return report
 
 
@@ -135,4 +144,14 @@ _REPORT: Fields = {
     "left": _is_count,
     "spread_seconds": _is_seconds,
     "next_cursor": _TEXT,
+}
+
+_NOT_ADOPTED = _is_list_of(_has(dict.fromkeys(("key", "code", "message"), _is_text)))
+
+_ADOPTION: Fields = {
+    "owner": _is_text,
+    "adopted": _is_list_of(_has({"key": _is_text, "video_id": _is_text})),
+    "ignored": _NOT_ADOPTED,
+    "refused": _NOT_ADOPTED,
+    "next_after": _TEXT,
 }

@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import httpx
-
-from anb_cli.client import Api
+from anb_cli.client import Api, may_have_arrived
 from anb_cli.dead_letter_texts import cells, describe, lay_out
-from anb_cli.errors import CliError, Refused, Unreachable, WrongUse
+from anb_cli.errors import CliError, Refused, WrongUse
 from anb_cli.terminal import Bar, Terminal
 from anb_cli.times import moment
 from anb_cli.video_commands import Failures, connect, given_text
@@ -128,7 +126,7 @@ def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_j
                     _show_chunk(terminal, failures, report, dry_run=dry_run)
                     tally.show(bar)
         except (KeyboardInterrupt, CliError) as error:
-            if not dry_run and (tally.redriven or _may_have_redriven(error)):
+            if not dry_run and (tally.redriven or may_have_arrived(error)):
                 terminal.note(tally.interrupted())
             raise
     terminal.result(tally.sentence(dry_run=dry_run), tally.record(dry_run=dry_run))
@@ -216,12 +214,6 @@ def chunks(api: Api, conditions: Conditions, tally: Tally, *, dry_run: bool) -> 
         cursor = report["next_cursor"]
         if cursor is None:
             return
-
-
-def _may_have_redriven(error: BaseException) -> bool:
-    """Whether the API may have got the request that ended with `error`, and may have redriven a part."""
-    never_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
-    return isinstance(error, KeyboardInterrupt | Unreachable) and not never_sent
 
 
 def _show_chunk(terminal: Terminal, failures: Failures, report: Mapping[str, Any], *, dry_run: bool) -> None:

@@ -127,6 +127,27 @@ def delete(ids: VideoIds, *, as_json: AsJson = False) -> None:
     video_commands.command("delete", ids, as_json=as_json)
 
 
+def adopt(
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="What the keys of the objects begin with, such as uploads/.")
+    ],
+    owner: Annotated[
+        str | None, typer.Option(help="Owner of the videos. Default: ANB_ADOPT_OWNER of the deployment, else you.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Adopt at most so many, in the order of their keys.")] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be adopted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make videos of objects that are already in the bucket (for operators).
+
+    The objects are never deleted. Give the command again to go on: objects that are videos already are left out.
+    """
+    from anb_cli import adopt_commands
+
+    adopt_commands.adopt(prefix, owner=owner, limit=limit, dry_run=dry_run, as_json=as_json)
+
+
 def demo(
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The video. Default: the clip that `make demo` fetches.")
@@ -182,6 +203,7 @@ def build() -> typer.Typer:
         (cancel, remote),
         (retry, remote),
         (delete, remote),
+        (adopt, remote),
     ):
         app.command("list" if function is list_videos else function.__name__, rich_help_panel=panel)(function)
     app.add_typer(

@@ -148,6 +148,10 @@ class Bar:
         """Show the progress of a command: `done` of `total` objects."""
         self._show(text := f"{done} of {total}", done / total if total else 1.0, text)
 
+    def tell(self, text: str) -> None:
+        """Show how far a command is whose end is unknown."""
+        self._show(text, 0.0, text)
+
     def wait(self, seconds: float, why: str) -> None:
         """Show that the upload will be sent again in `seconds` seconds."""
         self._show(text := f"waiting {seconds:.0f} s to send it again: {clean(why)}", 0.0, text)

@@ -17,6 +17,7 @@ from anb_core.adapters.sqs import SqsQueue
 from anb_core.adapters.system import new_id
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.errors import Unavailable
+from anb_core.domain.limits import Limits
 from anb_core.ports.alerts import Alerts
 from anb_core.ports.metrics import MetricSink
 from anb_core.ports.objects import Objects
@@ -37,6 +38,7 @@ from anb_core.settings.capabilities import (
     UploadSettings,
 )
 from anb_core.telemetry import DeadLetterMetrics
+from anb_core.usecases.adopt_many import AdoptMany
 from anb_core.usecases.announce_dead_letters import AnnounceDeadLetters
 from anb_core.usecases.receive_dead_letters import VISIBILITY, ReceiveDeadLetters
 from anb_core.usecases.submit import Submit
@@ -179,6 +181,23 @@ def make_submit(
         source_prefixes=settings.source_prefixes,
         wake_relay=wake_relay,
         new_id=new_id,
+    )
+
+
+def make_adopt_many(
+    settings: SubmitSettings,
+    store: Uploads,
+    objects: Objects,
+    *,
+    limits: Limits,
+    wake_relay: Callable[[], None],
+) -> AdoptMany:
+    """Create the use case that adopts the objects under a prefix."""
+    return AdoptMany(
+        store=store,
+        objects=objects,
+        submit=make_submit(settings, store, objects, wake_relay=wake_relay),
+        limits=limits,
     )
 
 

@@ -40,7 +40,7 @@ from anb_worker import app as worker_app
 from anb_worker.scratch import ScratchDisk
 from anb_worker.settings import WorkerSettings
 from tests.support import eventually
-from tests.support.api import BOUNDARY, form, serving
+from tests.support.api import BOUNDARY, VIDEO, form, serving
 from tests.support.given import failed, processed, record_of, uploaded
 from tests.support.parts import Parts, opened_parts
 from tests.support.renderer import SOURCE, FakeRenderer
@@ -54,6 +54,7 @@ PATIENCE = timedelta(seconds=20)
 
 ACTIONS = {
     "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
@@ -203,11 +204,14 @@ def swept(site: Site) -> bool:
 def test_the_api_needs_exactly_the_permissions_of_its_role(site: Site) -> None:
     leave_behind(site)
     store = site.parts.store
-    token = create_token(store, owner="ada", scope=Scope.USER, new_id=new_id).secret
-    headers = {"Authorization": f"Bearer {token}"}
+    ada, ops = (
+        {"Authorization": f"Bearer {create_token(store, owner='ada', scope=scope, new_id=new_id).secret}"}
+        for scope in (Scope.USER, Scope.OPS)
+    )
+    site.s3.put_object(Bucket=BUCKET, Key="camera/1.mp4", Body=VIDEO)
     with (
         serving(load(ApiSettings), site.parts) as (url, context),
-        httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=url, headers=ada, timeout=60, trust_env=False) as client,
     ):
         # The second file is larger than one part, so it needs a multipart upload.
         for size in (2**10, 9 * 2**20):
@@ -217,6 +221,8 @@ def test_the_api_needs_exactly_the_permissions_of_its_role(site: Site) -> None:
         assert client.get("/readyz").status_code == 200
         assert client.get(f"/api/videos/{processed(store)}/download").is_redirect
         assert client.post(f"/api/videos/{failed(store)}/retry").status_code == 409
+        adoption = client.post("/api/adoptions", headers=ops, json={"prefix": "camera/"}).json()
+        assert [one["key"] for one in adoption["adopted"]] == ["camera/1.mp4"]
         eventually(lambda: site.called("sqs:SendMessage"))
         context.sweep.sweep()
         eventually(lambda: swept(site))

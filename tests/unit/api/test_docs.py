@@ -8,7 +8,7 @@ from anb_api import problems
 from anb_core.domain import codes, errors
 
 ROOT = Path(__file__).parents[3]
-USECASES = ("commands", "dead_letters", "reading", "submit", "upload_session", "visibility")
+USECASES = ("adopt_many", "commands", "dead_letters", "reading", "submit", "upload_session", "visibility")
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
     *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in USECASES),
@@ -43,7 +43,7 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
 
 def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in codes.PROGRAMS}
-    # No request gets the error `source_missing`, because only workers and the operator submit existing objects.
+    # No request gets the error `source_missing`: an adoption reports the object instead.
     made -= {(404, "source_missing")}
     # Add the errors of the adapters, which are not in SOURCES.
     made |= {

@@ -9,6 +9,7 @@ def test_the_functions_of_generated_clients_have_names_of_their_own(world: World
 
     names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
     assert sorted(names) == [
+        "adopt_objects",
         "cancel_video",
         "check_health",
         "check_readiness",

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from anb_core.domain.limits import LONGEST_WAIT, Cap, Excess, Limits, Usage, find_excess, refusal, upload_of
+from anb_core.domain.limits import LONGEST_WAIT, Cap, Excess, Limits, Usage, find_excess, halved, refusal, upload_of
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,11 @@ def test_a_refusal_survives_the_way_between_processes() -> None:
 @pytest.mark.parametrize(("size", "stored"), [(None, 1), (0, 1), (5000, 5000)])
 def test_an_upload_counts_with_its_announced_size(size: int | None, stored: int) -> None:
     assert upload_of(size) == Usage(1, stored)
+
+
+@pytest.mark.parametrize(("unfinished", "half"), [(None, None), (1, 1), (2, 1), (5, 3), (1000, 500)])
+def test_half_of_the_limits_for_unfinished_videos_is_left_and_bytes_are_not_divided(
+    unfinished: int | None, half: int | None
+) -> None:
+    limits = Limits(Cap(unfinished, 9), Cap(unfinished))
+    assert halved(limits) == Limits(Cap(half, 9), Cap(half))

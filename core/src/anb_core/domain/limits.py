@@ -1,7 +1,7 @@
 """Limits for unfinished videos and stored bytes. An upload that would exceed a limit is refused."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -85,6 +85,15 @@ class Excess:
     """What is exceeded, with the numbers, and what the owner of the upload can do."""
     places: int = 0
     """How many unfinished videos must end before the upload fits. 0 if the limit is about bytes."""
+
+
+def halved(limits: Limits) -> Limits:
+    """Return limits that allow half as many unfinished videos, rounded up. The other half is left for uploads."""
+
+    def half(cap: Cap) -> Cap:
+        return replace(cap, unfinished=cap.unfinished and (cap.unfinished + 1) // 2)
+
+    return Limits(half(limits.in_all), half(limits.per_owner))
 
 
 def upload_of(size: int | None) -> Usage:

@@ -335,6 +335,18 @@ class SubmitSettings(IntakeSettings):
     )
 
 
+class AdoptSettings(SubmitSettings):
+    """The settings of a program that adopts objects, which other programs put into the bucket."""
+
+    adopt_owner: str | None = Field(
+        None,
+        alias="ANB_ADOPT_OWNER",
+        description="Owner of the videos that are known only from an older producer's message or, under "
+        "`ANB_SOURCE_PREFIXES`, from an event notification of S3. Default: such messages become dead letters. Also the "
+        "owner of the videos of `anb adopt`, unless `--owner` names another one.",
+    )
+
+
 class AlertSettings(FromEnvironment):
     """Where alerts are sent."""
 

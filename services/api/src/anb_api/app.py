@@ -12,7 +12,8 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from anb_api import brokers, dead_letters, events, health, problems, videos
+from anb_api import adoptions, brokers, dead_letters, events, health, problems, videos
+from anb_api.adoptions import AdoptObjects
 from anb_api.checks import Checks
 from anb_api.context import Context
 from anb_api.dead_letter_schemas import Discard, RedriveMany
@@ -23,7 +24,7 @@ from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
 from anb_api.settings import ApiSettings
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import DeadLetterLoops, make_dead_letter_loops, make_sweep, make_uploads
+from anb_core.bootstrap import DeadLetterLoops, make_adopt_many, make_dead_letter_loops, make_sweep, make_uploads
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
@@ -73,6 +74,7 @@ def create_app(
         relay=relay,
         sweep=make_sweep(settings, store, objects, queues, wake_relay=relay.wake, runtime=runtime),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
+        adopt_many=make_adopt_many(settings, store, objects, limits=settings.limits, wake_relay=relay.wake),
         metrics=metrics,
         hub=Hub(store, runtime),
         checks=Checks(store, objects, queue, handling.outage if handling else None),
@@ -92,7 +94,7 @@ def create_app(
     )
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=settings.prefix)
-    routers = (videos.router, events.router, dead_letters.router, brokers.router, health.router)
+    routers = (videos.router, events.router, dead_letters.router, brokers.router, adoptions.router, health.router)
     for router in routers:
         app.include_router(router)
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
@@ -121,7 +123,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime, handling: DeadLetterLoops
             await reader
             # Wait for the threads of interrupted uploads, because they delete the incomplete objects.
             await asyncio.to_thread(context.upload_threads.shutdown)
-            await asyncio.to_thread(context.redrive_threads.shutdown)
+            await asyncio.to_thread(context.bulk_threads.shutdown)
             context.checks.close()
 
 
@@ -140,7 +142,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
     def complete() -> dict[str, Any]:
         schema = openapi()
         models = schema["components"]["schemas"]
-        for model in (ProblemDetails, EditSpec, Event, Discard, RedriveMany):
+        for model in (ProblemDetails, EditSpec, Event, Discard, RedriveMany, AdoptObjects):
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)

@@ -15,6 +15,7 @@ from anb_api.slots import Slots, too_many_streams, too_many_uploads
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import QueueAdmin
 from anb_core.ports.store import Store
+from anb_core.usecases.adopt_many import AdoptMany
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import Sweep
 from anb_core.usecases.upload_session import UploadSessions
@@ -26,8 +27,8 @@ MAX_STREAMS = 256
 """Maximum number of open event streams of one process: half of the maximum number of connections."""
 
 
-MAX_REDRIVES = 8
-"""Maximum number of dead letters that one process redrives at the same time."""
+BULK_THREADS = 8
+"""Maximum number of dead letters or objects that one process redrives or adopts at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Context:
     hub: Hub
     metrics: Metrics
     checks: Checks
+    adopt_many: AdoptMany
     upload_slots: Slots = field(default_factory=lambda: Slots(MAX_UPLOADS, too_many_uploads))
     stream_slots: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, too_many_streams))
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
     )
-    redrive_threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(MAX_REDRIVES, thread_name_prefix="redrive")
+    bulk_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
     )
 
 

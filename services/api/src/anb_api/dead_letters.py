@@ -116,7 +116,7 @@ def redrive_dead_letters(
         dry_run=order.dry_run,
         delay=timedelta(seconds=order.delay),
         after=read_cursor(order.cursor),
-        each=context.redrive_threads.map,
+        each=context.bulk_threads.map,
         wake_relay=context.relay.wake,
     )
     return RedriveReport.of(report, dry_run=order.dry_run)

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anb_core.settings.capabilities import (
+    AdoptSettings,
     AlertSettings,
     BucketSettings,
     DatabaseSettings,
@@ -21,7 +22,14 @@ S3_MAX_PRESIGNED_SECONDS = 7 * DAY
 
 
 class ApiSettings(
-    LogSettings, AlertSettings, UploadSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings
+    LogSettings,
+    AlertSettings,
+    AdoptSettings,
+    UploadSettings,
+    SweepSettings,
+    QueueSettings,
+    BucketSettings,
+    StoreSettings,
 ):
     """The settings of `serve`."""
 

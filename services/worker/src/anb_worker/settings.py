@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from anb_core.settings.capabilities import (
+    AdoptSettings,
     BucketSettings,
     LogSettings,
     QueueSettings,
     StoreSettings,
-    SubmitSettings,
     SweepSettings,
 )
 from anb_core.settings.parsing import DAY, SECOND, Address, plain, seconds, whole
@@ -19,7 +19,7 @@ from anb_core.settings.parsing import DAY, SECOND, Address, plain, seconds, whol
 SQS_MAX_WAIT_SECONDS = 20
 
 
-class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
+class WorkerSettings(LogSettings, AdoptSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
     """All settings of a worker."""
 
     lease: Annotated[timedelta, seconds(3, 3600)] = Field(
@@ -56,12 +56,6 @@ class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, 
     )
     max_duration: Annotated[timedelta, seconds(1, DAY)] = Field(
         4 * 3600 * SECOND, alias="ANB_MAX_DURATION_SECONDS", description="The longest uploaded video, in seconds."
-    )
-    adopt_owner: str | None = Field(
-        None,
-        alias="ANB_ADOPT_OWNER",
-        description="Owner of the videos that are known only from an older producer's message or, under "
-        "`ANB_SOURCE_PREFIXES`, from an event notification of S3. Default: such messages become dead letters.",
     )
     listen: Address | None = Field(
         None,
