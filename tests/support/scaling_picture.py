@@ -9,12 +9,21 @@ QUEUE, WORKERS, GRID, TEXT = "#4477aa", "#cc6633", "#dddddd", "#444444"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Seconds since the start, and the numbers of visible messages, messages in flight and worker pods at that time."""
+    """Seconds since the start, and the numbers of visible messages, messages in flight and worker pods at that time.
+
+    `draining` is the number of removed pods that still finish their job. `workers` does not include them.
+    """
 
     at: float
     visible: int
     in_flight: int
     workers: int
+    draining: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of messages, visible and in flight."""
+        return self.visible + self.in_flight
 
 
 def draw(samples: Sequence[Sample], title: str) -> str:

@@ -1,0 +1,71 @@
+"""Tests the step policy with its default numbers in real time. It takes 35 minutes, so only `make e2e-policy` runs it."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import EVIDENCE
+from tests.support.scaling_picture import Sample, draw
+from tests.support.scaling_site import Attempt, Site, running_site
+
+PICTURE = Path(__file__).parents[3] / "docs" / "scaling-policy.svg"
+CASE, VIDEOS, JOB_SECONDS = "policy", 40, 60
+TITLE = f"{VIDEOS} jobs of {JOB_SECONDS} s at once, step policy with its default numbers"
+
+LATE = 45
+"""Seconds by which a step may be late: the autoscaler looks every 15 s, and the samples are 2 s apart."""
+
+
+@pytest.mark.timeout(3600)
+def test_the_step_policy_adds_and_removes_workers_at_the_times_that_its_default_numbers_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running_site("anb-policy") as site:
+        site.add(CASE, job_seconds=JOB_SECONDS)
+        site.wait([CASE])
+        samples, attempts = observe(site)
+    EVIDENCE.mkdir(parents=True, exist_ok=True)
+    (EVIDENCE / "policy.json").write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
+    picture = draw(samples, TITLE)
+    (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
+
+    steps = [(two.at, two.workers) for one, two in pairwise(samples) if one.workers != two.workers]
+    many = next(sample.at for sample in samples if sample.visible > 10)
+    few = next(sample.at for sample in samples if sample.at > many and sample.total < 3)
+    with capsys.disabled():
+        print_story(many, few, steps)
+    assert [workers for _, workers in steps] == [2, 3, 2, 1]
+    waits = [steps[0][0] - many, steps[1][0] - steps[0][0], steps[2][0] - few, steps[3][0] - steps[2][0]]
+    for wait, wanted in zip(waits, (180, 300, 300, 600), strict=True):
+        # A sample may be older than the moment at which the autoscaler acted.
+        assert wanted - 5 <= wait <= wanted + LATE, waits
+    assert len({attempt.video for attempt in attempts}) == len(attempts) == VIDEOS
+    assert not any(attempt.stopped for attempt in attempts)
+    PICTURE.write_text(picture, encoding="utf-8")
+
+
+def observe(site: Site) -> tuple[list[Sample], list[Attempt]]:
+    """Send all videos at once, and watch until the last one is done and one worker is left."""
+    samples: list[Sample] = []
+    attempts: list[Attempt] = []
+    site.send(CASE, range(VIDEOS))
+    begun = time.monotonic()
+    while len(attempts) < VIDEOS or samples[-1].workers > 1:
+        samples.append(site.look([CASE], time.monotonic() - begun)[CASE])
+        attempts += site.attempts()
+        time.sleep(2)
+    return samples, attempts
+
+
+def print_story(many: float, few: float, steps: list[tuple[float, int]]) -> None:
+    """Print what happened when."""
+    happened = [(many, "more than 10 messages are visible"), (few, "fewer than 3 messages are left")]
+    happened += [(at, f"workers: {workers}") for at, workers in steps]
+    for at, what in sorted(happened):
+        sys.stdout.write(f"\n{at:6.0f} s  {what}")
+    sys.stdout.write("\n")

@@ -1,0 +1,147 @@
+"""Tests of bench.scaling with a simulated cluster."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench import scaling
+from bench.scaling import Case, cases, measured
+from tests.support.cluster import Namespace
+from tests.support.scaling_picture import Sample
+from tests.support.scaling_site import Attempt, Site
+
+BURST = Case("step", "burst", 60)
+BEGUN = 1000.0
+
+
+class SimulatedSite(Site):
+    """A site without a cluster. Each case has one worker, which is done with each video at once."""
+
+    def __init__(self) -> None:
+        super().__init__(Namespace("nowhere"))
+        self.added: dict[str, tuple[str, ...]] = {}
+        self.sent: list[Attempt] = []
+
+    def add(self, case: str, *values: str, job_seconds: float, drain_seconds: float = 120) -> None:
+        del job_seconds, drain_seconds
+        self.added[case] = values
+
+    def wait(self, cases: Sequence[str]) -> None:
+        assert sorted(cases) == sorted(self.added)
+
+    def send(self, case: str, videos: Sequence[int]) -> None:
+        now = time.time()
+        self.sent += [attempt(video, now, now, now, case=case) for video in videos]
+
+    def attempts(self) -> list[Attempt]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def look(self, cases: Sequence[str], at: float) -> dict[str, Sample]:
+        return {case: Sample(at, 0, 0, 1) for case in cases}
+
+
+def attempt(
+    video: int,
+    sent: float,
+    began: float,
+    ended: float,
+    *,
+    case: str = BURST.name,
+    done: bool = True,
+    stopped: bool = False,
+) -> Attempt:
+    return Attempt(case, video, sent, began, ended, done, stopped)
+
+
+def samples(*numbers: tuple[float, int, int]) -> list[Sample]:
+    """Samples of (at, workers, draining)."""
+    return [Sample(at, 0, 0, workers, draining) for at, workers, draining in numbers]
+
+
+def test_each_case_is_scaled_by_its_values_and_gets_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    site = SimulatedSite()
+
+    @contextmanager
+    def running(name: str) -> Iterator[Site]:
+        assert name == "mine"
+        yield site
+
+    monkeypatch.setattr(scaling, "running_site", running)
+    monkeypatch.setattr(scaling, "PERIOD", 0.001)
+    monkeypatch.setattr(scaling, "STEADY_SECONDS", 0.02)
+    monkeypatch.setattr(scaling, "JOBS", (0.005,))
+    raw = tmp_path / "new" / "raw.json"
+    monkeypatch.setattr(sys, "argv", ["bench.scaling", "--namespace", "mine", "--raw", str(raw)])
+
+    assert scaling.main() == 0
+
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(site.added) == 8
+    assert all(row.count("|") == head.count("|") for row in rows)
+    assert site.added["step-burst-0.005"] == ()
+    assert "worker.autoscaling.policy=backlog" in site.added["backlog-wide-steady-0.005"]
+    attempts = json.loads(raw.read_text(encoding="utf-8"))["attempts"]
+    assert [len(attempts[f"backlog-{load}-0.005"]) for load in ("burst", "steady")] == [40, 8]
+
+
+def test_a_run_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = SimulatedSite()
+    monkeypatch.setattr(site, "attempts", list)
+    monkeypatch.setattr(scaling, "PERIOD", 0.001)
+    monkeypatch.setattr(scaling, "LONGEST", 0.05)
+    run = scaling.Run(site, [BURST])
+
+    run.to_the_end()
+
+    assert run.attempts == {BURST.name: []}
+    assert run.samples[BURST.name][-1].at < 0.05
+
+
+def test_a_burst_arrives_at_once_and_a_steady_load_at_70_percent_of_three_workers() -> None:
+    assert BURST.arrivals == [0.0] * 40
+    steady = Case("step", "steady", 60).arrivals
+    assert steady[1] == pytest.approx(60 / 2.1)
+    assert 1800 - 60 / 2.1 <= steady[-1] < 1800
+
+
+def test_the_limits_of_the_tuned_policies_follow_from_the_length_of_a_job() -> None:
+    values = {(case.policy, case.job_seconds): case.values for case in cases()}
+    assert [values["step tuned", job]["step.scaleUpAbove"] for job in (10, 60, 180)] == [60, 10, 3]
+    assert [values["backlog", job]["backlog.jobSeconds"] for job in (10, 60, 180)] == [10, 60, 180]
+    assert {name for case in cases() for name in [case.name]} == {case.name for case in cases()}
+
+
+def test_a_row_counts_the_time_of_all_workers_until_one_is_left() -> None:
+    row = measured(
+        BURST,
+        samples((0, 1, 0), (60, 2, 0), (120, 1, 1), (180, 1, 0), (600, 1, 0)),
+        [attempt(0, BEGUN, BEGUN, BEGUN + 60), attempt(1, BEGUN, BEGUN + 60, BEGUN + 150)],
+        BEGUN,
+    )
+    assert row.worker_minutes == 1 + 2 + 2
+    assert row.last_done == 150
+    assert (row.most, row.changes) == (2, 2)
+
+
+def test_a_job_that_is_handed_on_waits_only_until_its_first_attempt() -> None:
+    attempts = [
+        attempt(0, BEGUN, BEGUN + 30, BEGUN + 40, done=False, stopped=True),
+        attempt(0, BEGUN, BEGUN + 50, BEGUN + 60),
+        attempt(1, BEGUN, BEGUN + 30, BEGUN + 40, stopped=True),
+    ]
+    row = measured(BURST, samples((0, 1, 0), (70, 1, 0)), attempts, BEGUN)
+    assert row.wait == pytest.approx(30)
+    assert (row.stopped, row.handed_on) == (1, 1)
+
+
+def test_a_row_shows_minutes_and_the_jobs_lost() -> None:
+    row = scaling.Row(BURST, 90, 30, 4.6, 3, 4, 1, 2)
+    assert str(row) == "| burst | 60 s | step | 1.5 | 0.5 | 5 | 3 | 4 | 3 (2) |"
