@@ -149,6 +149,11 @@ e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on t
 	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside --numprocesses 2 --dist loadgroup \
 		--reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 
+.PHONY: e2e-policy
+e2e-policy: $(SETUP) image-worker stand-in-image-localstack ## Try the step policy with its default numbers in real time, on the cluster of KUBECONFIG (35 min)
+	@$(ANB_IMAGE_LOADER) anb-video/worker:$(VERSION) $(TAG_localstack)
+	@$(BIN)/python -m pytest tests/e2e/policy -o faulthandler_timeout=0
+
 # The images that deploy/local names are built here, so that the tests need no image registry.
 .PHONY: stand-in-images
 stand-in-images: $(STAND_INS:%=stand-in-image-%)

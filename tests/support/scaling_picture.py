@@ -29,8 +29,11 @@ class Sample:
 def draw(samples: Sequence[Sample], title: str) -> str:
     """Return an SVG chart, with messages as an area on the left axis and workers as steps on the right axis."""
     end = max(sample.at for sample in samples)
-    most = max(10, *(sample.visible + sample.in_flight for sample in samples))
+    most = max(10, *(sample.total for sample in samples))
     pods = max(1, *(sample.workers for sample in samples))
+    marks = [(at, f"{at} s") for at in range(0, int(end) + 1, 60)]
+    if end > 900:
+        marks = [(at, f"{at // 60} min") for at in range(0, int(end) + 1, 300)]
 
     def x(at: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * at / end
@@ -38,7 +41,7 @@ def draw(samples: Sequence[Sample], title: str) -> str:
     def y(share: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
-    messages = [f"{x(s.at):.1f},{y((s.visible + s.in_flight) / most):.1f}" for s in samples]
+    messages = [f"{x(s.at):.1f},{y(s.total / most):.1f}" for s in samples]
     area = " ".join([f"{x(0):.1f},{y(0):.1f}", *messages, f"{x(end):.1f},{y(0):.1f}"])
     start = f"M {x(samples[0].at):.1f} {y(samples[0].workers / (pods + 1)):.1f}"
     steps = [start, *(f"H {x(s.at):.1f} V {y(s.workers / (pods + 1)):.1f}" for s in samples[1:])]
@@ -57,8 +60,8 @@ def draw(samples: Sequence[Sample], title: str) -> str:
             for count in range(0, most + 1, 5)
         ),
         *(
-            f'<text x="{x(at):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{at} s</text>'
-            for at in range(0, int(end) + 1, 60)
+            f'<text x="{x(at):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{label}</text>'
+            for at, label in marks
         ),
         f'<polygon points="{area}" fill="{QUEUE}" fill-opacity="0.25" stroke="{QUEUE}"/>',
         f'<path d="{" ".join(steps)}" fill="none" stroke="{WORKERS}" stroke-width="2.5"/>',

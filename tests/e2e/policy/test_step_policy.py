@@ -1,8 +1,8 @@
-"""Tests the step policy with its default numbers in real time. It takes 35 minutes, so only `make e2e-policy` runs it."""
+"""Tests the step policy with its default numbers in real time. It takes half an hour: see `make e2e-policy`."""
 
 import json
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ LATE = 45
 
 @pytest.mark.timeout(3600)
 def test_the_step_policy_adds_and_removes_workers_at_the_times_that_its_default_numbers_say(
-    capsys: pytest.CaptureFixture[str],
+    measured: Callable[[str], None],
 ) -> None:
     with running_site("anb-policy") as site:
         site.add(CASE, job_seconds=JOB_SECONDS)
@@ -37,8 +37,7 @@ def test_the_step_policy_adds_and_removes_workers_at_the_times_that_its_default_
     steps = [(two.at, two.workers) for one, two in pairwise(samples) if one.workers != two.workers]
     many = next(sample.at for sample in samples if sample.visible > 10)
     few = next(sample.at for sample in samples if sample.at > many and sample.total < 3)
-    with capsys.disabled():
-        print_story(many, few, steps)
+    measured(story(many, few, steps))
     assert [workers for _, workers in steps] == [2, 3, 2, 1]
     waits = [steps[0][0] - many, steps[1][0] - steps[0][0], steps[2][0] - few, steps[3][0] - steps[2][0]]
     for wait, wanted in zip(waits, (180, 300, 300, 600), strict=True):
@@ -62,10 +61,8 @@ def observe(site: Site) -> tuple[list[Sample], list[Attempt]]:
     return samples, attempts
 
 
-def print_story(many: float, few: float, steps: list[tuple[float, int]]) -> None:
-    """Print what happened when."""
-    happened = [(many, "more than 10 messages are visible"), (few, "fewer than 3 messages are left")]
-    happened += [(at, f"workers: {workers}") for at, workers in steps]
-    for at, what in sorted(happened):
-        sys.stdout.write(f"\n{at:6.0f} s  {what}")
-    sys.stdout.write("\n")
+def story(many: float, few: float, steps: list[tuple[float, int]]) -> str:
+    """Return what happened when."""
+    happened = [(many, "more than 10 messages were visible"), (few, "fewer than 3 messages were left")]
+    happened += [(at, f"{workers} worker{'s' if workers > 1 else ''}") for at, workers in steps]
+    return ", ".join(f"after {at:.0f} s {what}" for at, what in sorted(happened))
