@@ -1,10 +1,11 @@
 """Compares the roles of deploy/aws/roles.yaml with the calls that the programs make.
 
 Each component runs with its own wiring on moto, in this process, while a hook of botocore records its calls. A call
-without a permission fails a test, and so does a permission without a call. KEDA's role is not tested, because the calls
-of KEDA can't be recorded here.
+without a permission fails a test, and so does a permission without a call. The end-to-end tests also record the calls
+of KEDA.
 """
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -19,63 +20,43 @@ import boto3
 import httpx
 import pytest
 from moto import mock_aws
-from prometheus_client import CollectorRegistry
 
 from anb_api.settings import ApiSettings
 from anb_core.adapters.system import SystemRuntime, new_id
-from anb_core.bootstrap import make_dead_letter_loops, make_submit, open_alerts, open_dead_letter_queue, open_metrics
-from anb_core.domain.errors import Conflict
+from anb_core.bootstrap import open_alerts, open_dead_letter_queue, open_metrics
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Scope
 from anb_core.domain.status import Status
 from anb_core.settings.loading import load
-from anb_core.telemetry import DeadLetterMetrics
 from anb_core.usecases import commands
-from anb_core.usecases.background import background
 from anb_core.usecases.shutdown import Shutdown
 from anb_core.usecases.tokens import create_token
 from anb_core.usecases.visibility import Caller
+from anb_operator import app
 from anb_operator.settings import OperatorSettings
 from anb_worker import app as worker_app
 from anb_worker.scratch import ScratchDisk
 from anb_worker.settings import WorkerSettings
+from tests.integration.operator.conftest import serving_cluster
+from tests.integration.operator.fake_api_server import ApiServer
 from tests.support import eventually
 from tests.support.api import BOUNDARY, VIDEO, form, serving
 from tests.support.given import failed, processed, record_of, uploaded
 from tests.support.parts import Parts, opened_parts
+from tests.support.permissions import (
+    BUCKET,
+    DEAD_LETTER_QUEUE,
+    QUEUE,
+    TOPIC,
+    Permission,
+    check_role,
+    permissions_for,
+)
 from tests.support.renderer import SOURCE, FakeRenderer
 from tests.support.stores import Sql
-from tools.aws import permissions, plan
+from tools.aws import ACCOUNT, REGION
 
-BUCKET, QUEUE, DEAD_LETTER_QUEUE = "anb-films", "films", "films-dlq"
-ACCOUNT = "us-east-1:123456789012"
-TOPIC = f"arn:aws:sns:{ACCOUNT}:films"
 PATIENCE = timedelta(seconds=20)
-
-ACTIONS = {
-    "HeadBucket": "s3:ListBucket",
-    "ListObjectsV2": "s3:ListBucket",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
-    "PutObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "DeleteObjects": "s3:DeleteObject",
-    "SendMessageBatch": "sqs:SendMessage",
-    "ReceiveMessage": "sqs:ReceiveMessage",
-    "DeleteMessage": "sqs:DeleteMessage",
-    "ChangeMessageVisibility": "sqs:ChangeMessageVisibility",
-    "GetQueueAttributes": "sqs:GetQueueAttributes",
-    "Publish": "sns:Publish",
-    "PutMetricData": "cloudwatch:PutMetricData",
-}
-"""Maps each API call to the IAM action that the call needs. Some actions have other names than their calls."""
-
-Permission = tuple[str, str]
-"""An action and the ARN of a resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +79,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A new deployment. The boto3 clients that are created from now on are recorded."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    address = f"https://sqs.us-east-1.amazonaws.com/123456789012/{QUEUE}"
+    address = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{QUEUE}"
     for name, value in {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'anb.db'}",
         "S3_BUCKET": BUCKET,
@@ -134,54 +115,15 @@ def recording() -> Iterator[set[Permission]]:
 
     def client(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
-        made.meta.events.register("provide-client-params.*.*", lambda params, model, **_: note(params, model.name))
+        made.meta.events.register("provide-client-params.*.*", note)
         return made
 
-    def note(params: dict[str, Any], operation: str) -> None:
-        needed.update((ACTIONS[operation], arn) for arn in resources_of(params))
-        if operation == "HeadObject":
-            # Without this permission, S3 answers 403 instead of 404 about an object that does not exist.
-            needed.add(("s3:ListBucket", f"arn:aws:s3:::{BUCKET}"))
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        needed.update(permissions_for(model.name, params))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boto3.session.Session, "client", client)
         yield needed
-
-
-def resources_of(params: dict[str, Any]) -> list[str]:
-    """Return the ARNs of the resources in the parameters of a call."""
-    match params:
-        case {"Bucket": bucket, "Key": key}:
-            return [f"arn:aws:s3:::{bucket}/{key}"]
-        case {"Bucket": bucket, "Delete": {"Objects": objects}}:
-            return [f"arn:aws:s3:::{bucket}/{item['Key']}" for item in objects]
-        case {"Bucket": bucket}:
-            return [f"arn:aws:s3:::{bucket}"]
-        case {"QueueUrl": url}:
-            return [f"arn:aws:sqs:{ACCOUNT}:{url.rpartition('/')[2]}"]
-        case {"TopicArn": topic}:
-            return [topic]
-        case {"Namespace": "ANBVideo"}:
-            return ["*"]
-    raise AssertionError(f"a call with parameters of a new kind: {params}")
-
-
-def check(role: str, needed: set[Permission]) -> None:
-    """Fail if a call needs a permission that the role lacks, or if the role has a permission that no call needs."""
-    existing = {
-        "ExistingQueue": QUEUE,
-        "ExistingDeadLetterQueue": DEAD_LETTER_QUEUE,
-        "ExistingBucket": BUCKET,
-        "ExistingTopic": TOPIC,
-    }
-    granted = {(action, arn) for name, action, arn in permissions(plan(existing)) if name == role}
-
-    def matches(need: Permission, grant: Permission) -> bool:
-        return need[0] == grant[0] and fnmatchcase(need[1], grant[1])
-
-    missing = {need for need in needed if not any(matches(need, grant) for grant in granted)}
-    unused = {grant for grant in granted if not any(matches(need, grant) for need in needed)}
-    assert (missing, unused) == (set(), set())
 
 
 def leave_behind(site: Site) -> None:
@@ -227,7 +169,7 @@ def test_the_api_needs_exactly_the_permissions_of_its_role(site: Site) -> None:
         context.sweep.sweep()
         eventually(lambda: swept(site))
 
-    check("ApiRole", site.needed)
+    check_role("ApiRole", site.needed)
 
 
 def test_a_worker_needs_exactly_the_permissions_of_its_role(site: Site, tmp_path: Path) -> None:
@@ -263,37 +205,52 @@ def test_a_worker_needs_exactly_the_permissions_of_its_role(site: Site, tmp_path
         shutdown.request("the test ends")
         worker.join(30)
 
-    check("WorkerRole", site.needed)
+    check_role("WorkerRole", site.needed)
 
 
-def test_the_operator_needs_exactly_the_permissions_of_its_role(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_needs_exactly_the_permissions_of_its_role(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("anb_core.usecases.announce_dead_letters.INTERVAL", timedelta(milliseconds=50))
-    settings, store, objects, runtime = load(OperatorSettings), site.parts.store, site.parts.objects, SystemRuntime()
-    of_a_newer_version = uploaded(store)
+    of_a_newer_version = uploaded(site.parts.store)
     site.database.spoil(of_a_newer_version)
     for body in ("nobody can read this", json.dumps({"video_id": of_a_newer_version, "task_id": new_id()})):
-        site.sqs.send_message(QueueUrl=settings.sqs_dlq_url, MessageBody=body)
+        site.sqs.send_message(QueueUrl=f"{site.parts.queue.name}-dlq", MessageBody=body)
     site.s3.put_object(Bucket=BUCKET, Key="camera/1.mp4", Body=SOURCE)
+    cluster = ApiServer()
+    # The first VideoJob submits an object. The second one retries a video, whose object the operator looks for.
+    cluster.create({"metadata": {"name": "film"}, "spec": {"source": {"key": "camera/1.mp4"}}})
+    cluster.create({"metadata": {"name": "again"}, "spec": {"videoId": failed(site.parts.store), "retry": "again"}})
 
-    # The reconciler runs the next two commands. The readiness probe checks that the bucket exists.
-    submit = make_submit(settings, store, objects, wake_relay=lambda: None)
-    submit.submit_existing("camera/1.mp4", new_id(), owner="ada", title="A film")
-    with pytest.raises(Conflict, match="is gone"):
-        commands.retry(store, objects, Caller("ops", Scope.OPS), failed(store), wake_relay=lambda: None)
-    objects.ensure()
-    queue = open_dead_letter_queue(settings, patience=PATIENCE)
-    alerts = open_alerts(settings, patience=PATIENCE)
-    sink = open_metrics(settings, release="video/anb", patience=PATIENCE)
-    assert queue
-    assert alerts
-    assert sink
-    sink.publish({"Workers": 1})
-    metrics = DeadLetterMetrics(store, CollectorRegistry())
-    loops = make_dead_letter_loops(settings, store, queue, alerts, metrics=metrics, runtime=runtime)
-    with background(runtime, loops.loops, wake=lambda: None):
-        wanted = ("sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish")
-        eventually(lambda: all(site.called(action) for action in wanted), within=30)
-    for part in (queue, alerts, sink):
-        part.close()
+    def done() -> bool:
+        wanted = ("sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish", "cloudwatch:PutMetricData")
+        statuses = {name: videojob.get("status", {}) for name, videojob in cluster.videojobs.items()}
+        reconciled = statuses["film"].get("phase") == "uploaded" and statuses["again"].get("retry") == "again"
+        return reconciled and all(site.called(action) for action in wanted)
 
-    check("OperatorRole", site.needed)
+    async def operate() -> None:
+        async with serving_cluster(cluster, tmp_path) as environment:
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            settings = load(OperatorSettings)
+            queue = open_dead_letter_queue(settings, patience=PATIENCE)
+            alerts = open_alerts(settings, patience=PATIENCE)
+            metrics = open_metrics(settings, release="video/anb", patience=PATIENCE)
+            store, objects = site.parts.store, site.parts.objects
+            running = asyncio.create_task(
+                app.run(settings, store, objects, dead_letter_queue=queue, alerts=alerts, metric_sink=metrics)
+            )
+            try:
+                await asyncio.to_thread(eventually, done)
+                ready = f"http://{settings.listen}/readyz"
+                assert (await asyncio.to_thread(httpx.get, ready, trust_env=False)).status_code == 200
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                for part in (queue, alerts, metrics):
+                    if part:
+                        part.close()
+
+    asyncio.run(operate())
+
+    check_role("OperatorRole", site.needed)

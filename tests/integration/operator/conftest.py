@@ -2,7 +2,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
@@ -43,6 +44,22 @@ def kubeconfig(api: ApiServer, port: int) -> dict[str, Any]:
         "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{port}")}],
         "users": [{"name": "test", "user": {"token": "token"}}],
     }
+
+
+@asynccontextmanager
+async def serving_cluster(api: ApiServer, folder: Path) -> AsyncIterator[dict[str, str]]:
+    """Serve the fake API server on a free port. Yields the environment variables that an operator needs to use it."""
+    served = web.Application()
+    served.router.add_route("*", "/{path:.*}", api.answer)
+    runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig(api, runner.addresses[0][1])), encoding="utf-8")
+    try:
+        yield {"KUBECONFIG": str(path), "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
+    finally:
+        await runner.cleanup()
 
 
 class RunningOperator:
@@ -129,16 +146,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
 
     async def both(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
-        served = web.Application()
-        served.router.add_route("*", "/{path:.*}", api.answer)
-        runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(kubeconfig(api, runner.addresses[0][1])), encoding="utf-8")
-        own = {"KUBECONFIG": str(path), "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
-        for name, value in (ENVIRONMENT | own).items():
-            monkeypatch.setenv(name, value)
+        async with serving_cluster(api, tmp_path) as own:
+            for name, value in (ENVIRONMENT | own).items():
+                monkeypatch.setenv(name, value)
+            await operate(api, scenario, logs)
+
+    async def operate(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
         settings = load(OperatorSettings)
         store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
         queue = InMemoryQueue()
@@ -166,7 +179,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-            await runner.cleanup()
 
     def ran(api: ApiServer, scenario: Scenario) -> list[Any]:
         with capture_logs() as logs:
