@@ -146,6 +146,9 @@ files/settings.yaml says. A program that uses the bucket also gets the AWS setti
 {{- end }}
 {{- end }}
 {{- if has $component $readers.S3_BUCKET }}
+# The name of the program in AWS's logs, because pods with `secret` credentials share one key.
+- name: AWS_SDK_UA_APP_ID
+  value: {{ printf "anb-video-%s" $component }}
 {{- with $values.aws.endpointUrl }}
 - name: AWS_ENDPOINT_URL
   value: {{ . | quote }}
