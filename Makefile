@@ -148,6 +148,8 @@ e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on t
 # The tests of the two folders mostly wait, so they run at the same time, each folder with a release of its own.
 	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside --numprocesses 2 --dist loadgroup \
 		--reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
+# LocalStack has recorded the calls of all programs. This must come last.
+	@$(BIN)/python -m pytest tests/e2e/recorded
 
 .PHONY: e2e-policy
 e2e-policy: $(SETUP) image-worker stand-in-image-localstack ## Try the step policy with its default numbers in real time, on the cluster of KUBECONFIG (35 min)

@@ -22,6 +22,7 @@ from anb_core.testing.promises import Evidence, Shown, check_promises, read_evid
 from tests.support.aws import receive_too_often
 from tests.support.chart import CHART, tool
 from tests.support.cluster import Json, Namespace, delete_namespaces
+from tests.support.recorded_calls import record_calls, save_calls
 from tests.support.tether import free_port
 from tests.support.waiting import eventually
 
@@ -212,12 +213,14 @@ def installing(name: str) -> Iterator[Release]:
         release.uninstall()
         if not _releases():
             delete_namespaces(LOCAL.name)
+            record_calls(LOCAL)
         if own:
             _create_crd()
         release.up()
     try:
         yield release
         _check_at_rest(release)
+        save_calls(LOCAL)
     finally:
         with _one_at_a_time():
             release.uninstall()

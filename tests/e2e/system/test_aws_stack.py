@@ -37,7 +37,7 @@ ALARMING = dict(zip(NORMAL, (1, 901, 301, 2**31 - 1, 66), strict=True))
 def aws_url(installed: object) -> Iterator[str]:  # noqa: ARG001 - the namespace must exist
     """The URL of a LocalStack with the services that the templates need. The release has another LocalStack."""
     text = (ROOT / "deploy" / "local" / "localstack.yaml").read_text(encoding="utf-8")
-    text = text.replace('"s3,sqs,sns"', json.dumps(SERVICES)).replace("localstack}", f"{NAME}}}")
+    text = text.replace('"s3,sqs,sns,cloudwatch"', json.dumps(SERVICES)).replace("localstack}", f"{NAME}}}")
     for manifest in yaml.safe_load_all(text.replace("name: localstack\n", f"name: {NAME}\n")):
         if manifest["kind"] == "Deployment":
             [container] = manifest["spec"]["template"]["spec"]["containers"]

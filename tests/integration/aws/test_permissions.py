@@ -49,8 +49,9 @@ from tests.support.permissions import (
     QUEUE,
     TOPIC,
     Permission,
-    check_role,
+    missing,
     permissions_for,
+    unused,
 )
 from tests.support.renderer import SOURCE, FakeRenderer
 from tests.support.stores import Sql
@@ -169,7 +170,7 @@ def test_the_api_needs_exactly_the_permissions_of_its_role(site: Site) -> None:
         context.sweep.sweep()
         eventually(lambda: swept(site))
 
-    check_role("ApiRole", site.needed)
+    assert (missing("ApiRole", site.needed), unused("ApiRole", site.needed)) == (set(), set())
 
 
 def test_a_worker_needs_exactly_the_permissions_of_its_role(site: Site, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_worker_needs_exactly_the_permissions_of_its_role(site: Site, tmp_path
         shutdown.request("the test ends")
         worker.join(30)
 
-    check_role("WorkerRole", site.needed)
+    assert (missing("WorkerRole", site.needed), unused("WorkerRole", site.needed)) == (set(), set())
 
 
 def test_the_operator_needs_exactly_the_permissions_of_its_role(
@@ -253,4 +254,4 @@ def test_the_operator_needs_exactly_the_permissions_of_its_role(
 
     asyncio.run(operate())
 
-    check_role("OperatorRole", site.needed)
+    assert (missing("OperatorRole", site.needed), unused("OperatorRole", site.needed)) == (set(), set())
