@@ -1,6 +1,6 @@
 """LocalStack runs this script when it is ready. From then on, it writes each new kind of call to the file CALLS.
 
-tests/support/recorded_calls.py reads the file. LocalStack finds a file of a ConfigMap twice, so each line is there twice.
+recorded_calls.py reads the file. LocalStack finds a file of a ConfigMap twice, so each line is there twice.
 """
 
 import json

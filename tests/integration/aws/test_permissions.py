@@ -37,10 +37,9 @@ from anb_operator.settings import OperatorSettings
 from anb_worker import app as worker_app
 from anb_worker.scratch import ScratchDisk
 from anb_worker.settings import WorkerSettings
-from tests.integration.operator.conftest import serving_cluster
-from tests.integration.operator.fake_api_server import ApiServer
 from tests.support import eventually
 from tests.support.api import BOUNDARY, VIDEO, form, serving
+from tests.support.fake_api_server import ApiServer, serving_cluster
 from tests.support.given import failed, processed, record_of, uploaded
 from tests.support.parts import Parts, opened_parts
 from tests.support.permissions import (

@@ -1,9 +1,7 @@
 import asyncio
-import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from anb_core.settings.loading import load
@@ -21,9 +18,8 @@ from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_operator import app
 from anb_operator.settings import OperatorSettings
-from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.fake_api_server import ApiServer, serving_cluster
 from tests.support.given import uploaded
-from tests.support.tether import free_port
 
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://anb@db/anb",
@@ -34,32 +30,6 @@ ENVIRONMENT = {
     "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
     "ANB_OPERATOR_WORKER_DEPLOYMENT": "anb-worker",
 }
-
-
-def kubeconfig(api: ApiServer, port: int) -> dict[str, Any]:
-    """Return a kubeconfig for the fake API server."""
-    return {
-        "current-context": "test",
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{port}")}],
-        "users": [{"name": "test", "user": {"token": "token"}}],
-    }
-
-
-@asynccontextmanager
-async def serving_cluster(api: ApiServer, folder: Path) -> AsyncIterator[dict[str, str]]:
-    """Serve the fake API server on a free port. Yields the environment variables that an operator needs to use it."""
-    served = web.Application()
-    served.router.add_route("*", "/{path:.*}", api.answer)
-    runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(kubeconfig(api, runner.addresses[0][1])), encoding="utf-8")
-    try:
-        yield {"KUBECONFIG": str(path), "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
-    finally:
-        await runner.cleanup()
 
 
 class RunningOperator:

@@ -4,7 +4,7 @@ import pytest
 
 from anb_core.domain.model import DeadLetterCause
 from tests.integration.operator.conftest import Run, RunningOperator
-from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.fake_api_server import ApiServer
 from tests.support.given import SECOND, uploaded
 
 

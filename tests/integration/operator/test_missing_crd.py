@@ -1,7 +1,7 @@
 """Tests of a complete operator in a cluster without the CRD of VideoJobs."""
 
 from tests.integration.operator.conftest import Run, RunningOperator
-from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.fake_api_server import ApiServer
 from tests.support.given import uploaded
 
 

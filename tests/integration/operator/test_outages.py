@@ -6,7 +6,7 @@ import pytest
 
 from anb_core.domain.errors import Unavailable
 from tests.integration.operator.conftest import Run, RunningOperator
-from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.fake_api_server import ApiServer
 
 
 def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(

@@ -10,7 +10,7 @@ from anb_core.domain.errors import Unavailable
 from anb_operator.connection import log_in
 from anb_operator.watch import Backoffs
 from tests.integration.operator.conftest import Run, RunningOperator
-from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.fake_api_server import ApiServer
 from tests.support.given import uploaded
 
 

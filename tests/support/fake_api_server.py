@@ -4,11 +4,15 @@ import asyncio
 import copy
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from tests.support.kube import merged
+from tests.support.tether import free_port
 
 Json = dict[str, Any]
 
@@ -167,3 +171,29 @@ class ApiServer:
         finally:
             self.watching.remove(changes)
         return response
+
+
+def kubeconfig(api: ApiServer, port: int) -> dict[str, Any]:
+    """Return a kubeconfig for the fake API server."""
+    return {
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{port}")}],
+        "users": [{"name": "test", "user": {"token": "token"}}],
+    }
+
+
+@asynccontextmanager
+async def serving_cluster(api: ApiServer, folder: Path) -> AsyncIterator[dict[str, str]]:
+    """Serve the fake API server on a free port. Yields the environment variables that an operator needs to use it."""
+    served = web.Application()
+    served.router.add_route("*", "/{path:.*}", api.answer)
+    runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig(api, runner.addresses[0][1])), encoding="utf-8")
+    try:
+        yield {"KUBECONFIG": str(path), "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
+    finally:
+        await runner.cleanup()
