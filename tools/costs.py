@@ -207,7 +207,10 @@ def _surplus(measured: Measured, videos: int, worker_hours: float, system_hours:
 
 def show(measured: Measured, site: Site, prices: Mapping[str, float]) -> str:
     """Return the bills as text."""
-    parts = [f"A video waited {measured.wait_seconds:g} s for a worker, from the beginning of its upload."]
+    parts = [
+        "Each line has the name of a price, a quantity, the price, the costs, and what the quantity is made of.",
+        f"A video waited {measured.wait_seconds:g} s for a worker, from the beginning of its upload.",
+    ]
     parts.append(_table("One more video, without what exists all the time", bill(measured, site, 1, 0), prices, 6))
     for videos in VOLUMES:
         lines = bill(measured, site, videos)

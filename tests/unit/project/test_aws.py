@@ -176,6 +176,14 @@ def test_the_guide_names_every_alarm_and_every_stack() -> None:
         assert all(f"| `{name}` |" in guide for name in names)
 
 
+def test_the_guide_names_every_parameter() -> None:
+    guide = (aws.FOLDER.parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
+
+    parameters = {name for template in aws.TEMPLATES for name in aws.read_template(template)["Parameters"]}
+    # These two are names of stacks, which are always the same.
+    assert not [name for name in parameters - {"Network", "Data"} if not re.search(rf"\b{name}\b", guide)]
+
+
 def test_a_condition_that_the_tool_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     read = aws.read_template
 
