@@ -107,8 +107,9 @@ def cases() -> Iterator[Case]:
                 "step.scaleUpAfterSeconds": 60,
                 "step.scaleUpCooldownSeconds": 60,
             },
-            "backlog": backlog,
-            "backlog wide": {**backlog, "maxReplicas": 10, "scaleDownCooldownSeconds": 60},
+            # Like `step`, with 3 workers at most, which are removed as slowly.
+            "backlog": {**backlog, "scaleDownCooldownSeconds": 600},
+            "backlog wide": {**backlog, "maxReplicas": 10},
         }
         for policy, values in policies.items():
             yield from (Case(policy, load, job, values) for load in ("burst", "steady"))
