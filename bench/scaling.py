@@ -5,7 +5,8 @@ because the autoscaler's windows and cooldowns pass in real time. KEDA, the auto
 real, SQS is LocalStack, and a job is a pause instead of a render: the autoscaler sees only messages. All cases run side
 by side, each with its own queue and workers.
 
-For each case the benchmark prints a row. docs/performance.md shows the rows, and the chart's README what follows.
+For each case the benchmark prints a row, and for each load it draws a picture. docs/performance.md shows them, and the
+chart's README says what follows.
 """
 
 import argparse
@@ -18,11 +19,13 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.scaling_picture import Sample
+from tests.support.scaling_picture import Sample, draw_panels
 from tests.support.scaling_site import Attempt, Site, running_site
 
 JOBS = (10, 60, 180)
 """Lengths of a job in seconds."""
+
+LOADS = ("burst", "steady")
 
 BURST = 40
 """Number of videos that arrive at once."""
@@ -112,14 +115,14 @@ def cases() -> Iterator[Case]:
             "backlog wide": {**backlog, "maxReplicas": 10},
         }
         for policy, values in policies.items():
-            yield from (Case(policy, load, job, values) for load in ("burst", "steady"))
+            yield from (Case(policy, load, job, values) for load in LOADS)
 
 
 def main() -> int:
     """Run all cases side by side and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--namespace", default="anb-scaling", help="deleted before and after (default %(default)s)")
-    parser.add_argument("--raw", type=Path, default=Path("build/scaling.json"), help="samples (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("build"), help="for the pictures (default %(default)s)")
     given = parser.parse_args()
     ours = list(cases())
     with running_site(given.namespace) as site:
@@ -131,12 +134,27 @@ def main() -> int:
         try:
             run.to_the_end()
         finally:
-            given.raw.parent.mkdir(parents=True, exist_ok=True)
-            given.raw.write_text(run.raw(), encoding="utf-8")
+            given.folder.mkdir(parents=True, exist_ok=True)
+            (given.folder / "scaling.json").write_text(run.raw(), encoding="utf-8")
+    rows = [measured(case, run.samples[case.name], run.attempts[case.name], run.begun) for case in ours]
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
-    for case in ours:
-        print(measured(case, run.samples[case.name], run.attempts[case.name], run.begun))
+    print(*rows, sep="\n")
+    for load in LOADS:
+        (given.folder / f"scaling-{load}.svg").write_text(picture(load, ours, run.samples), encoding="utf-8")
     return 0
+
+
+def picture(load: str, ours: Sequence[Case], samples: Mapping[str, Sequence[Sample]]) -> str:
+    """Return an SVG with a chart for each case of a load. A row of charts ends when its last case is over."""
+    rows: dict[str, dict[str, Sequence[Sample]]] = {}
+    for case in ours:
+        if case.load == load:
+            rows.setdefault(f"Jobs of {case.job_seconds} s", {})[case.policy] = samples[case.name]
+    for row in rows.values():
+        busy = [one.at for every in row.values() for one in every if one.total or one.workers > 1]
+        end = max(busy, default=0.0) + 60
+        row.update({policy: [one for one in every if one.at <= end] for policy, every in row.items()})
+    return draw_panels(rows)
 
 
 class Run:

@@ -29,11 +29,8 @@ def test_the_step_policy_adds_and_removes_workers_at_the_times_that_its_default_
         site.add(CASE, job_seconds=JOB_SECONDS)
         site.wait([CASE])
         samples, attempts = observe(site)
-    EVIDENCE.mkdir(parents=True, exist_ok=True)
-    (EVIDENCE / "policy.json").write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
-    picture = draw(samples, TITLE)
-    (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
-
+        EVIDENCE.mkdir(parents=True, exist_ok=True)
+        (EVIDENCE / "policy.json").write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
     steps = [(two.at, two.workers) for one, two in pairwise(samples) if one.workers != two.workers]
     many = next(sample.at for sample in samples if sample.visible > 10)
     few = next(sample.at for sample in samples if sample.at > many and sample.total < 3)
@@ -45,7 +42,7 @@ def test_the_step_policy_adds_and_removes_workers_at_the_times_that_its_default_
         assert wanted - 5 <= wait <= wanted + LATE, waits
     assert len({attempt.video for attempt in attempts}) == len(attempts) == VIDEOS
     assert not any(attempt.stopped for attempt in attempts)
-    PICTURE.write_text(picture, encoding="utf-8")
+    PICTURE.write_text(draw(samples, TITLE), encoding="utf-8")
 
 
 def observe(site: Site) -> tuple[list[Sample], list[Attempt]]:

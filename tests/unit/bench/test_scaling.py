@@ -1,6 +1,7 @@
 """Tests of bench.scaling with a simulated cluster."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ class SimulatedSite(Site):
         return sent
 
     def look(self, cases: Sequence[str], at: float) -> dict[str, Sample]:
-        return {case: Sample(at, 0, 0, 1) for case in cases}
+        return {case: Sample(at, 1, 0, 1) for case in cases}
 
 
 def attempt(
@@ -78,8 +79,7 @@ def test_each_case_is_scaled_by_its_values_and_gets_a_row(
     monkeypatch.setattr(scaling, "PERIOD", 0.001)
     monkeypatch.setattr(scaling, "STEADY_SECONDS", 0.02)
     monkeypatch.setattr(scaling, "JOBS", (0.005,))
-    raw = tmp_path / "new" / "raw.json"
-    monkeypatch.setattr(sys, "argv", ["bench.scaling", "--namespace", "mine", "--raw", str(raw)])
+    monkeypatch.setattr(sys, "argv", ["bench.scaling", "--namespace", "mine", "--folder", str(tmp_path / "new")])
 
     assert scaling.main() == 0
 
@@ -88,6 +88,8 @@ def test_each_case_is_scaled_by_its_values_and_gets_a_row(
     assert all(row.count("|") == head.count("|") for row in rows)
     assert site.added["step-burst-0.005"] == ()
     assert "worker.autoscaling.policy=backlog" in site.added["backlog-wide-steady-0.005"]
+    *pictures, raw = sorted((tmp_path / "new").iterdir())
+    assert [path.name for path in pictures] == ["scaling-burst.svg", "scaling-steady.svg"]
     attempts = json.loads(raw.read_text(encoding="utf-8"))["attempts"]
     assert [len(attempts[f"backlog-{load}-0.005"]) for load in ("burst", "steady")] == [40, 8]
 
@@ -140,6 +142,18 @@ def test_a_job_that_is_handed_on_waits_only_until_its_first_attempt() -> None:
     row = measured(BURST, samples((0, 1, 0), (70, 1, 0)), attempts, BEGUN)
     assert row.wait == pytest.approx(30)
     assert (row.stopped, row.handed_on) == (1, 1)
+
+
+def test_a_picture_has_a_row_for_each_length_which_ends_with_the_last_case() -> None:
+    ours = [Case(policy, "burst", job) for policy in ("step", "backlog") for job in (10, 60)]
+    idle = [Sample(at, 0, 0, 1) for at in range(0, 3000, 60)]
+    full = [Sample(0, 40, 0, 1), *idle[1:]]
+    short = {case.name: full for case in ours} | {"step-burst-60": [*full[:10], Sample(600, 0, 0, 2), *idle[11:]]}
+    svg = scaling.picture("burst", [*ours, Case("step", "steady", 60)], short)
+    assert re.findall(r">(Jobs of .*?)<", svg) == [
+        "Jobs of 10 s: 1 minutes, up to 40 messages and 1 workers",
+        "Jobs of 60 s: 11 minutes, up to 40 messages and 2 workers",
+    ]
 
 
 def test_a_row_shows_minutes_and_the_jobs_lost() -> None:
