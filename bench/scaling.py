@@ -71,6 +71,8 @@ class Row:
     """The measurements of a case. Times are in seconds."""
 
     case: Case
+    left: int
+    """Number of videos that were not done when the run ended."""
     last_done: float
     """When the last video was finished."""
     wait: float
@@ -88,7 +90,8 @@ class Row:
 
     def __str__(self) -> str:
         removed = f"{self.stopped + self.handed_on} ({self.handed_on})"
-        numbers = f"{self.last_done / 60:.1f} | {self.wait / 60:.1f} | {self.worker_minutes:.0f}"
+        done = f"{self.left} left" if self.left else f"{self.last_done / 60:.1f}"
+        numbers = f"{done} | {self.wait / 60:.1f} | {self.worker_minutes:.0f}"
         start = f"{self.case.load} | {self.case.job_seconds} s | {self.case.policy}"
         return f"| {start} | {numbers} | {self.most} | {self.changes} | {removed} |"
 
@@ -214,6 +217,7 @@ def measured(case: Case, samples: Sequence[Sample], attempts: Sequence[Attempt],
     until = [sample for sample in samples if sample.at <= back_at_one(samples, done)]
     return Row(
         case,
+        left=len(case.arrivals) - len({attempt.video for attempt in attempts if attempt.done}),
         last_done=done,
         wait=statistics.quantiles((one.began - one.sent for one in first.values()), n=20)[-1],
         worker_minutes=sum((two.at - one.at) * (one.workers + one.draining) for one, two in pairwise(until)) / 60,

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_a_row_counts_the_time_of_all_workers_until_one_is_left() -> None:
         BEGUN,
     )
     assert row.worker_minutes == 1 + 2 + 2
-    assert row.last_done == 150
+    assert (row.last_done, row.left) == (150, 38)
     assert (row.most, row.changes) == (2, 2)
 
 
@@ -157,5 +158,6 @@ def test_a_picture_has_a_row_for_each_length_which_ends_with_the_last_case() -> 
 
 
 def test_a_row_shows_minutes_and_the_jobs_lost() -> None:
-    row = scaling.Row(BURST, 90, 30, 4.6, 3, 4, 1, 2)
+    row = scaling.Row(BURST, 0, 90, 30, 4.6, 3, 4, 1, 2)
     assert str(row) == "| burst | 60 s | step | 1.5 | 0.5 | 5 | 3 | 4 | 3 (2) |"
+    assert str(replace(row, left=7)) == "| burst | 60 s | step | 7 left | 0.5 | 5 | 3 | 4 | 3 (2) |"
