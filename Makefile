@@ -139,11 +139,11 @@ aws-measured: $(SETUP) ## Write the figures for aws-costs, from the videos of th
 # --- end-to-end tests -------------------------------------------------------------------------------------------------
 
 .PHONY: e2e
-e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
+e2e: $(SETUP) $(FOOTAGE) images previous-images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
 	@rm -rf build/e2e
 # Loading the images takes minutes. Meanwhile the tests run that need no images.
-	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
+	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
 		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
 # The tests of the two folders mostly wait, so they run at the same time, each folder with a release of its own.
 	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside --numprocesses 2 --dist loadgroup \
@@ -163,6 +163,18 @@ stand-in-images: $(STAND_INS:%=stand-in-image-%)
 .PHONY: $(STAND_INS:%=stand-in-image-%)
 $(STAND_INS:%=stand-in-image-%): stand-in-image-%:
 	$(ANB_IMAGE_BUILDER) --tag $(TAG_$*) --file tests/e2e/images/Dockerfile --target $* .
+
+# The images of the older version that the tests upgrade and roll back to. Its own Makefile builds them in a worktree,
+# which is removed afterwards. If the locks are the same, the builder takes the layers with the packages from its cache.
+PREVIOUS := $(lastword $(shell cat tests/e2e/previous))
+
+.PHONY: previous-images
+previous-images:
+	@git cat-file -e '$(PREVIOUS)^{commit}' 2>/dev/null || { echo "This clone lacks the commit $(PREVIOUS), which" \
+		"tests/e2e/previous names. If the clone is shallow, run: git fetch --unshallow"; exit 1; }
+	@rm -rf build/previous && git worktree add --quiet --force --detach build/previous $(PREVIOUS)
+	@trap 'git worktree remove --force build/previous' EXIT; \
+		$(MAKE) --no-print-directory --directory build/previous images VERSION=previous
 
 # --- environment ------------------------------------------------------------------------------------------------------
 

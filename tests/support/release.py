@@ -200,9 +200,10 @@ class Release:
 
 
 @contextmanager
-def installing(name: str) -> Iterator[Release]:
+def installing(name: str, *values: str, chart: Path = CHART) -> Iterator[Release]:
     """Install a release into an empty namespace. After the `with` block, every promise must be kept.
 
+    `values` and `chart` are those of `Release.up`.
     Several releases may be installed at the same time, also by several processes. The first one of them starts the
     stand-ins, and the last one removes them, and the CRD of VideoJobs with them.
     """
@@ -216,7 +217,7 @@ def installing(name: str) -> Iterator[Release]:
             record_calls(LOCAL)
         if own:
             _create_crd()
-        release.up()
+        release.up(*values, chart=chart)
     try:
         yield release
         _check_at_rest(release)
