@@ -158,6 +158,8 @@ def test_an_archived_object_is_told_from_a_bucket_that_is_away(
     with pytest.raises(Withheld, match=f"does not give us {KEY}.*InvalidObjectState"):
         objects.fetch(KEY, tmp_path / "source")
     assert not (tmp_path / "source").exists()
+    with pytest.raises(Withheld, match="InvalidObjectState"):
+        objects.peek(KEY, 1)
 
 
 def test_missing_credentials_are_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,3 +274,13 @@ def test_a_writer_holds_no_more_than_four_parts_of_an_upload_of_any_size(monkeyp
             tracemalloc.stop()
 
     assert peak < 4 * PART_BYTES
+
+
+def test_an_object_of_a_bucket_with_versions_is_identified_by_its_version(objects: S3Objects, server: Server) -> None:
+    server.s3.put_bucket_versioning(Bucket=objects.bucket, VersioningConfiguration={"Status": "Enabled"})
+    versions = [server.s3.put_object(Bucket=objects.bucket, Key=KEY, Body=b"same")["VersionId"] for _ in range(2)]
+
+    peeked = objects.peek(KEY, 1)
+
+    assert peeked is not None
+    assert peeked.version == versions[-1] != versions[0]
