@@ -36,6 +36,9 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 BROKERS_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Timeout of the request for the state of the queues. The API may wait about 20 seconds for each of two queues."""
 
+BULK_TIMEOUT = httpx.Timeout(300.0, connect=5.0)
+"""Timeout of a request to adopt objects. The API reads 100 objects from the bucket, which may be slow."""
+
 SILENCE = 40.0
 """Seconds without a byte after which an event stream counts as broken. The API sends a comment every 15 seconds."""
 
@@ -201,7 +204,7 @@ class Api:
         """
         for attempt in attempts(_Patience(on_wait, begun=lambda: True)):
             with attempt:
-                return adoption_report_of(self._json("POST", "/api/adoptions", json=order))
+                return adoption_report_of(self._json("POST", "/api/adoptions", json=order, timeout=BULK_TIMEOUT))
         raise AssertionError("the last attempt returns or raises")
 
     def upload(

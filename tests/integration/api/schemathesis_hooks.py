@@ -1,4 +1,4 @@
-"""Gives schemathesis values that it can't derive from a schema: a video file, valid cursors, and ids of real videos.
+"""Gives schemathesis values that it can't derive from a schema: a video file, cursors, keys, and ids of real videos.
 
 Schemathesis imports the module that the environment variable SCHEMATHESIS_HOOKS names.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
+from anb_api.adoptions import KEY_FORMAT
 from anb_api.dead_letter_schemas import CURSOR_FORMAT as DEAD_LETTER_CURSOR
 from anb_api.dead_letter_schemas import write_cursor as write_dead_letter_cursor
 from anb_api.schemas import write_cursor
@@ -47,6 +48,7 @@ EVENT = {
 """The schema of one event. The API's own schema describes an event stream only as a string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
+schemathesis.openapi.format(KEY_FORMAT, st.sampled_from(["uploads/", "uploads/a/b.mp4"]))
 _TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants them naive
 
 schemathesis.openapi.format(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from anb_core.adapters.system import new_id
+from anb_core.domain.adoption import adopted_id
 from anb_core.domain.errors import Forbidden, Invalid, LimitReached, Unavailable, Withheld
 from anb_core.domain.limits import NO_LIMITS, Cap, Limits
 from anb_core.domain.model import Scope
@@ -223,6 +224,8 @@ def test_a_list_of_any_length_is_adopted_in_parts_each_object_once(
     ]
     assert sorted(key for report in reports for key in (*report.adopted, *codes(report))) == keys
     assert max(len(report.adopted) + len(report.ignored) for report in reports) == 4
+    again = world.adopt_all()
+    assert sorted(key for report in again for key in codes(report)) == keys
 
 
 def test_no_more_objects_are_adopted_than_the_cap_and_the_next_call_goes_on(world: World) -> None:
@@ -257,6 +260,12 @@ def test_adoptions_are_refused_while_no_more_bytes_may_be_stored(world: World) -
     with pytest.raises(LimitReached, match="one owner may store at most 1:") as refusal:
         world.adopt()
     assert refusal.value.code == "quota_exceeded"
+
+
+def test_a_prefix_that_no_key_can_have_is_refused_without_asking_the_bucket(world: World) -> None:
+    world.objects.fault = Unavailable("bucket", "414, Request-URI Too Long")
+    with pytest.raises(Invalid, match="1 to 1024 bytes in UTF-8"):
+        world.adopt(Order(prefix="camera/" + "é" * 600, owner="ana"))
 
 
 @pytest.mark.parametrize("prefix", ["", "cam", "drone/", "/uploads/", "s3://anb-videos/uploads/", "processed/"])
@@ -299,18 +308,22 @@ def test_after_an_outage_in_the_middle_the_repeated_call_adopts_the_rest(
 def test_an_object_that_another_program_adopts_or_removes_meanwhile_is_left_to_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = world.objects.put("camera/a.mp4", VIDEO)
-    world.objects.put("camera/b.mp4", VIDEO)
-    video_id = CreatedObject(world.objects.bucket, "camera/a.mp4", stored.etag).video_id
+    for key in ("camera/a.mp4", "camera/b.mp4"):
+        world.objects.put(key, VIDEO)
+    world.objects.put("camera/c.mp4", VIDEO)
     examine = Submit.examine
 
     def examine_while_others_act(submit: Submit, key: str) -> Peeked:
         world.objects.delete(["camera/b.mp4"])
         peeked = examine(submit, key)
-        submit.submit_examined(key, peeked.size, video_id, owner="cameras")
+        owner = "cameras" if key == "camera/a.mp4" else "ana"
+        submit.submit_examined(key, peeked.size, adopted_id(world.objects.bucket, key, peeked.version), owner=owner)
         return peeked
 
     monkeypatch.setattr(Submit, "examine", examine_while_others_act)
     report = world.adopt()
-    assert (report.adopted, codes(report)) == ({}, {"camera/a.mp4": "video_exists", "camera/b.mp4": "source_missing"})
+    assert (report.adopted, codes(report)) == (
+        {},
+        {"camera/a.mp4": "video_exists", "camera/b.mp4": "source_missing", "camera/c.mp4": "source_taken"},
+    )
     assert world.sources("cameras") == ["camera/a.mp4"]

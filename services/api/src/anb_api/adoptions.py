@@ -17,6 +17,9 @@ from anb_core.domain.keys import MAX_KEY_BYTES, utf8_bytes
 from anb_core.usecases.adopt_many import MAX_ADOPTIONS, Order
 from anb_core.usecases.adopt_many import AdoptionReport as Report
 
+KEY_FORMAT = "anb-key"
+"""Format of keys in the OpenAPI schema. A schema can't limit the length in bytes, or know the allowed prefixes."""
+
 MAX_OWNER = 200
 """Maximum number of characters of an owner."""
 
@@ -39,7 +42,7 @@ def _is_key(value: str) -> str:
     return value
 
 
-Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY_BYTES), AfterValidator(_is_key)]
+Key = Annotated[str, Field(json_schema_extra={"format": KEY_FORMAT}), AfterValidator(_is_key)]
 
 
 class AdoptObjects(BaseModel):
