@@ -74,6 +74,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
   (list "alerts.snsTopicArn" $values.alerts.snsTopicArn $topic)
   (list "metrics.cloudwatch.namespace" $values.metrics.cloudwatch.namespace $cloudwatch)
   (list "bucket.name" $values.bucket.name $bucket)
+  (list "bucket.endpointUrl" $values.bucket.endpointUrl $endpoint)
   (list "bucket.publicEndpoint" $values.bucket.publicEndpoint $endpoint)
   (list "aws.region" $values.aws.region $region)
   (list "aws.endpointUrl" $values.aws.endpointUrl $endpoint)

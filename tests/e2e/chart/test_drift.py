@@ -33,6 +33,7 @@ LEFT_TO_LIBRARIES = {
     "TMPDIR",
     "AWS_SDK_UA_APP_ID",
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
 }
@@ -43,7 +44,7 @@ def everything(tmp_path: Path) -> Path:
     """A values file that sets every setting of the programs."""
     values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
     values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
-    values["bucket"]["publicEndpoint"] = "https://videos.example.com"
+    values["bucket"] |= {"endpointUrl": "http://s3.example.com", "publicEndpoint": "https://videos.example.com"}
     values["queue"] |= {"deadLetterUrl": f"{values['queue']['url']}-dlq", "celery": {"url": "redis://redis:6379/0"}}
     values["alerts"] = {"snsTopicArn": "arn:aws:sns:us-east-1:123456789012:anb-alerts"}
     values["metrics"] = {"cloudwatch": {"namespace": "ANBVideo"}}
