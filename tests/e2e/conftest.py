@@ -1,11 +1,12 @@
 """Installs the system, saves logs and manifests of failed tests, and reports measurements and tests passed on a retry.
 
-The tests in `system` and `beside` run at the same time, each folder with a release of its own.
+The tests in `system`, `beside` and `outages` run at the same time, each folder with a release of its own.
 """
 
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,10 +14,9 @@ import pytest
 
 from anb_cli.client import Api
 from anb_cli.connection import Connection
-from anb_cli.sources import opened
 from anb_core.testing.promises import check_promises
 from tests.support.chart import CHART, tool
-from tests.support.cluster import EVIDENCE, Json, Namespace
+from tests.support.cluster import EVIDENCE, Namespace
 from tests.support.release import LOCAL, NAME, POLICY, Release, installing
 from tests.support.rendering import make_clip
 from tests.support.waiting import eventually
@@ -99,14 +99,7 @@ def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upload(api: Api, release: Release) -> Callable[..., str]:
     """A function `upload(clip, title=..., edit=...)` that uploads the clip and returns the video's id."""
 
-    def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
-        with opened(clip, lambda _: None) as source:
-            receipt = api.upload(source, title=title, edit=edit, on_bytes=lambda _: None)
-        video_id = str(receipt["video_id"])
-        release.receipts.add(video_id)
-        return video_id
-
-    return run
+    return partial(release.upload, api)
 
 
 @pytest.fixture
@@ -126,7 +119,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         folder = EVIDENCE / re.sub(r"\W+", "-", item.name) / report.when
         for name in tool("kubectl", "get", "namespaces", "--output=name", check=False).stdout.split():
             namespace = Namespace(name.removeprefix("namespace/"))
-            if namespace.name.startswith(("anb-", "keda")):
+            if namespace.name.startswith(("anb-e2e", "anb-local", "anb-misconfigured", "keda")):
                 namespace.save_evidence(folder / namespace.name)
         report.sections.append(("evidence", f"logs, events and manifests of all pods: {folder}"))
     return report

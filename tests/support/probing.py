@@ -49,7 +49,9 @@ def probing(namespace: Namespace, clip: Path, manifest: Path, *, seconds: float,
         "ANB_SECONDS": str(seconds),
         "ANB_KEEP": "yes" if keep else "",
     }
-    manifest.write_text(json.dumps(_pod(namespace.pods("api")[0], environment)), encoding="utf-8")
+    program = PROBE.read_text(encoding="utf-8")
+    pod = program_pod(namespace.pods("api")[0], "probe", program, environment)
+    manifest.write_text(json.dumps(pod), encoding="utf-8")
     namespace.kubectl("delete", "pod", "probe", "--ignore-not-found")
     namespace.kubectl("create", "--filename", str(manifest))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/probe", "--timeout=60s")
@@ -61,25 +63,25 @@ def probing(namespace: Namespace, clip: Path, manifest: Path, *, seconds: float,
         namespace.kubectl("delete", "pod", "probe")
 
 
-def _pod(api_pod: Manifest, environment: dict[str, str]) -> Manifest:
-    """Return the manifest of the probe's pod, with the image and the security contexts of the API's pod."""
+def program_pod(api_pod: Manifest, name: str, program: str, environment: dict[str, str]) -> Manifest:
+    """Return the manifest of a pod that runs a Python program, with image and security contexts of the API's pod."""
     (container,) = api_pod["spec"]["containers"]
     token = {"secretKeyRef": {"name": "anb-bootstrap-token", "key": "ANB_BOOTSTRAP_TOKEN"}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "probe"},
+        "metadata": {"name": name},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "securityContext": api_pod["spec"]["securityContext"],
             "containers": [
                 {
-                    "name": "probe",
+                    "name": name,
                     "image": container["image"],
                     "imagePullPolicy": container["imagePullPolicy"],
                     "securityContext": container["securityContext"],
-                    "command": ["python", "-c", PROBE.read_text(encoding="utf-8")],
+                    "command": ["python", "-c", program],
                     "env": [
                         {"name": "ANB_TOKEN", "valueFrom": token},
                         *({"name": name, "value": value} for name, value in environment.items()),

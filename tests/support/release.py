@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
+from anb_cli.client import Api
+from anb_cli.sources import opened
 from anb_core.adapters.database.engine import Database
 from anb_core.domain.retry import RetryPolicy
 from anb_core.testing.promises import Evidence, Shown, check_promises, read_evidence, violations
@@ -100,6 +102,14 @@ class Release:
         """Return the bootstrap token, which has the scope `ops`."""
         secret = self.namespace.get("secret", "anb-bootstrap-token")["data"]["ANB_BOOTSTRAP_TOKEN"]
         return base64.b64decode(secret).decode()
+
+    def upload(self, api: Api, clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
+        """Upload a clip to the release's API. Returns the video's id."""
+        with opened(clip, lambda _: None) as source:
+            receipt = api.upload(source, title=title, edit=edit, on_bytes=lambda _: None)
+        video_id = str(receipt["video_id"])
+        self.receipts.add(video_id)
+        return video_id
 
     def workers(self) -> int:
         """Return the number of worker pods, including starting pods and excluding pods that are being deleted."""
