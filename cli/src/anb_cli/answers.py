@@ -130,7 +130,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         case httpx.LocalProtocolError():
             # Do not print httpx's message, because the message may contain the header with the token.
             return Unreachable(f"The connection to {url} broke: {type(error).__name__}.")
-    return Unreachable(f"The connection to {url} broke: {clean(str(error)) or type(error).__name__}.")
+    return Unreachable(f"The connection to {url} broke: {clean(str(error)).rstrip('.') or type(error).__name__}.")
 
 
 def _not_ours(response: httpx.Response) -> NotOurs:

@@ -63,6 +63,7 @@ def test_a_fault_of_our_own_is_reported_with_its_kind_and_place_but_never_its_te
         (httpx.ConnectTimeout("slow"), "Nothing answers at"),
         (httpx.ReadTimeout("slow"), "took too long to answer"),
         (httpx.RemoteProtocolError("peer closed"), "broke: peer closed."),
+        (httpx.RemoteProtocolError("It closed early."), "broke: It closed early."),
         (httpx.LocalProtocolError("Illegal header value b'Bearer secret'"), "broke: LocalProtocolError."),
         (httpx.ReadError(""), "broke: ReadError."),
     ],
@@ -72,6 +73,7 @@ def test_the_reason_of_a_failed_connection_is_given_without_text_that_may_quote_
 ) -> None:
     message = str(answers.unreachable(URL, error))
     assert sentence in message
+    assert ".." not in message
     assert "secret" not in message
 
 
