@@ -88,6 +88,7 @@ def _change(release: Release, name: str, change: Callable[[], object]) -> None:
     with ThreadPoolExecutor(1) as pool:
         changed = pool.submit(change)
         eventually(lambda: changed.done() or len(set(_versions(namespace).values())) == 4, within=180, every=0.2)
+        assert not changed.done(), changed.result()
         namespace.kubectl("rollout", "pause", *DEPLOYMENTS)
         try:
             paused = release.evidence().now
