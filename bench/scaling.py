@@ -196,7 +196,7 @@ class Run:
                 left.pop(0)
         for attempt in self._site.attempts():
             self.attempts[attempt.case].append(attempt)
-        for name, sample in self._site.look([*self._left], now).items():
+        for name, sample in self._site.look([*self._left], time.time() - self.begun).items():
             self.samples[name].append(sample)
 
     def _over(self) -> bool:

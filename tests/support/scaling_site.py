@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import yaml
+from botocore.exceptions import ConnectionError as NoConnection
 from botocore.exceptions import HTTPClientError
 
 from tests.support.chart import CHART, KUBERNETES, tool
@@ -140,7 +141,7 @@ class Site:
     def _ask(self, operation: str, **parameters: object) -> Any:
         try:
             return getattr(self._sqs, operation)(**parameters)
-        except HTTPClientError:
+        except (HTTPClientError, NoConnection):
             self._connect()  # A port-forward may break.
             return getattr(self._sqs, operation)(**parameters)
 
