@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import EVIDENCE, Namespace
-from tests.support.release import QUICK, ROOT, Release
+from tests.support.release import QUICK, Release
 from tests.support.scaling_picture import Sample, draw
 from tests.support.waiting import eventually
 
@@ -17,8 +17,6 @@ pytestmark = pytest.mark.timeout(1200)
 JOBS = 30
 # The edit keeps intro, outro and watermark, so that renders last long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
-# The file to which the test writes a chart of the queue and the workers. docs/kubernetes.md shows the chart.
-PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 
 STEP = (
@@ -69,15 +67,13 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
         eventually(back_at_one, within=900, every=1)
     finally:
         EVIDENCE.mkdir(parents=True, exist_ok=True)
-        picture = draw(samples, TITLE)
-        (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
+        (EVIDENCE / "scaling.svg").write_text(draw(samples, TITLE), encoding="utf-8")
     counts = [count for count, _ in groupby(past.workers for past in samples)]
     assert counts == [1, 2, 3, 2, 1]
     # Read the status with kubectl. The port-forward to the API breaks if the autoscaler removes the pod behind it.
     for video_id in videos:
         assert release.until(video_id, "processed")["attempts"] == 1
         assert len(release.results(video_id)) == 1
-    PICTURE.write_text(picture, encoding="utf-8")
 
 
 @pytest.mark.usefixtures("usual_values_afterwards")
