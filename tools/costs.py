@@ -51,9 +51,9 @@ QUEUE_CALLS = 3
 SWEEP_CALLS = 3
 """Requests to the queue for one pass of the sweep."""
 
-READY_CHECKS = (2 * 12 + 2 * 2 * 4) * 60
-"""Readiness checks of two API pods an hour. The kubelet asks each pod every 5 s, and each of two nodes of the load
-balancer asks each pod every 15 s. Each check makes one request to the bucket and one to the queue."""
+READY_CHECKS = 3600 // 5
+"""Readiness checks of the operator an hour. Each makes a request to the bucket. The API's pods are asked only when they
+start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,6 @@ def bill(measured: Measured, site: Site, videos: int, hours: float = MONTH_HOURS
     # A deletion lists the unfinished uploads.
     puts_each = _puts(measured.upload_mb) + _puts(measured.result_mb) + 1
     gets_each = WORKER_READS + measured.downloads
-    # The operator, too, looks at the bucket every 5 s.
-    checks = (READY_CHECKS + 12 * 60) * hours
     return [
         Line("cluster_hour", hours, "the control plane"),
         Line("node_hour", system_hours, f"nodes for the system: at least {site.system_nodes}"),
@@ -166,13 +164,17 @@ def bill(measured: Measured, site: Site, videos: int, hours: float = MONTH_HOURS
         Line(
             "put_thousand", videos * puts_each / 1000, f"{puts_each} a video: parts of 8 MiB, and a listing at its end"
         ),
-        Line("get_thousand", (videos * gets_each + checks) / 1000, f"{gets_each:g} a video, and checks of readiness"),
+        Line(
+            "get_thousand",
+            (videos * gets_each + READY_CHECKS * hours) / 1000,
+            f"{gets_each:g} a video, and checks of readiness",
+        ),
         Line(
             "internet_gb",
             videos * measured.downloads * measured.result_mb / 1000,
             f"{measured.downloads:g} downloads a video",
         ),
-        Line("queue_million", queue / 1e6, "messages, empty polls, the sweep, KEDA, and checks of readiness"),
+        Line("queue_million", queue / 1e6, "messages, empty polls, the sweep, and KEDA"),
         Line("metric_month", 4 * months, "the operator's metrics"),
         Line("metric_request_thousand", 60 * hours / 1000, "one request a minute"),
         Line("alarm_month", site.alarm_metrics * months, f"{site.alarm_metrics} metrics of alarms"),
@@ -196,7 +198,7 @@ def _queue_requests(measured: Measured, videos: int, hours: float, worker_hours:
     sweeps = (2 * hours + worker_hours) * 360 * SWEEP_CALLS
     # KEDA reads two counters every 30 s, and the autoscaler asks KEDA for both every 15 s.
     keda = 12 * 60 * hours
-    return videos * each + polls + sweeps + keda + READY_CHECKS * hours
+    return videos * each + polls + sweeps + keda
 
 
 def _surplus(measured: Measured, videos: int, worker_hours: float, system_hours: float) -> float:

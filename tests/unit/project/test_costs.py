@@ -54,7 +54,7 @@ def test_a_month_without_videos_costs_what_exists_all_the_time() -> None:
         "cpu_credits_hour": [0],
         "disk_gb_month": [60],
         "nat_hour": [1460],
-        "nat_gb": [pytest.approx((7_402_200 + 43_800) * 4 / 1e6)],
+        "nat_gb": [pytest.approx((5_650_200 + 43_800) * 4 / 1e6)],
         "address_hour": [2920],
         "balancer_hour": [730],
         "balancer_unit_hour": [0],
@@ -63,12 +63,12 @@ def test_a_month_without_videos_costs_what_exists_all_the_time() -> None:
         "secret_month": [1],
         "storage_gb_month": [0],
         "put_thousand": [0],
-        # A minute has 40 checks of the API and 12 of the operator.
-        "get_thousand": [pytest.approx(730 * 60 * 52 / 1000)],
+        # A minute has 12 checks of the operator.
+        "get_thousand": [pytest.approx(730 * 60 * 12 / 1000)],
         "internet_gb": [0],
-        # In an hour: 180 polls of the worker, 3600 of the operator, 3 sweepers with 1080 requests each, 720 of
-        # KEDA, and 2400 checks of the API. In a month 7,402,200.
-        "queue_million": [pytest.approx(730 * (180 + 3600 + 3240 + 720 + 2400) / 1e6)],
+        # In an hour: 180 polls of the worker, 3600 of the operator, 3 sweepers with 1080 requests each, and 720 of
+        # KEDA. In a month 5,650,200.
+        "queue_million": [pytest.approx(730 * (180 + 3600 + 3240 + 720) / 1e6)],
         "metric_month": [4],
         "metric_request_thousand": [pytest.approx(43.8)],
         "alarm_month": [8],
@@ -113,6 +113,21 @@ def test_a_small_object_is_written_by_one_request() -> None:
 
 def test_the_site_is_that_of_the_templates() -> None:
     assert costs.planned_site() == SITE
+
+
+def test_only_the_operator_looks_at_the_bucket_again_and_again_to_be_ready() -> None:
+    templates = FOLDER.parents[1] / "charts" / "anb-video" / "templates"
+    probes = [
+        (path.parent.name, name, int(seconds))
+        for path in templates.glob("*/*.yaml")
+        for name, address, seconds in re.findall(
+            r"(\w+Probe):\n.*\"(/\w+)\".*\n +periodSeconds: (\d+)", path.read_text(encoding="utf-8")
+        )
+        if address == "/readyz"
+    ]
+    assert sorted(probes) == [("api", "startupProbe", 2), ("operator", "readinessProbe", 5)]
+    assert "/readyz" not in (templates / "api" / "ingress.yaml").read_text(encoding="utf-8")
+    assert costs.READY_CHECKS == 3600 / 5
 
 
 @pytest.fixture
