@@ -23,8 +23,12 @@ pytestmark = pytest.mark.timeout(900)
 
 PREVIOUS = "previous"
 """The tag of the older version's images."""
-# With two workers, one can be old while the other one is new. ANB_DRAIN_SECONDS is the chart's default.
-VALUES = ("worker.autoscaling.minReplicas=2", "config.ANB_DRAIN_SECONDS=120")
+# The number of pods is fixed, because an autoscaler could leave one pod, which would be replaced before the pause.
+# ANB_DRAIN_SECONDS is the chart's default.
+VALUES = (
+    *("api.autoscaling.enabled=false", "worker.autoscaling.enabled=false", "worker.replicas=2"),
+    "config.ANB_DRAIN_SECONDS=120",
+)
 DEPLOYMENTS = ("deployment/anb-api", "deployment/anb-worker")
 LONG = "uploads/long.mp4"
 LONG_JOBS = 3
