@@ -132,9 +132,12 @@ class Site:
         restarts = self._restarts()
         self._scale(f"proxy-{service}", 0)
         begun = time.monotonic()
-        eventually(lambda: not self._pods(f"app.kubernetes.io/name=proxy-{service}"), within=30, every=0.5)
-        yield lambda: self._watch(known, until=begun + OUTAGE_SECONDS)
-        self._scale(f"proxy-{service}", 1)
+        try:
+            eventually(lambda: not self._pods(f"app.kubernetes.io/name=proxy-{service}"), within=30, every=0.5)
+            yield lambda: self._watch(known, until=begun + OUTAGE_SECONDS)
+        finally:
+            # Also after a failure, because the other tests need the service.
+            self._scale(f"proxy-{service}", 1)
         self._namespace.kubectl("rollout", "status", f"deployment/proxy-{service}", "--timeout=60s")
         returned = time.monotonic()
         before = self.accepted()
