@@ -17,7 +17,7 @@ def test_no_component_needs_a_permission_that_its_role_lacks(role: str, measured
     needed = needed_permissions(role)
     measured("not needed here: " + (", ".join(sorted({action for action, _ in unused(role, needed)})) or "nothing"))
 
-    assert needed, "no call is recorded: run these tests after those of `system` and `beside`, as `make e2e` does"
+    assert needed, "no call is recorded: run these tests after the others, as `make e2e` does"
     assert missing(role, needed) == set()
 
 
