@@ -29,7 +29,7 @@ RESULTS = {
     "object_withheld": "withheld by the bucket",
     "source_missing": "gone meanwhile",
     "source_taken": "a video already",
-    "video_exists": "a video already",
+    "video_exists": "another owner's video",
     "video_not_found": "its video was deleted",
 }
 """What the command prints for the codes of objects that are not adopted."""

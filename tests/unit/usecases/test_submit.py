@@ -72,6 +72,15 @@ def test_a_key_that_no_object_can_have_is_refused_in_a_short_sentence_without_as
     assert (refusal.value.code, len(refusal.value.message) < 200) == ("key_not_allowed", True)
 
 
+def test_a_key_that_a_database_would_change_is_refused(world: World) -> None:
+    world.objects.put("camera/a\0.mp4", VIDEO)
+
+    with pytest.raises(Invalid, match="has the character NUL") as refusal:
+        world.submit.submit_existing("camera/a\0.mp4", "v1", owner="ana")
+
+    assert refusal.value.code == "key_not_allowed"
+
+
 def test_a_missing_key_is_named_without_the_control_characters_that_a_terminal_would_obey(world: World) -> None:
     with pytest.raises(NotFound, match=r"no object 'camera/\\x1b\[2J\\nx' in"):
         world.submit.submit_existing("camera/\x1b[2J\nx", "v1", owner="ana")

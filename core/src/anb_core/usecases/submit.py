@@ -88,7 +88,7 @@ class Submit:
         """
         if not prefix.startswith(self._prefixes):
             raise self._not_allowed(prefix)
-        _check_length(prefix)
+        _check_form(prefix)
 
     def examine(self, key: str) -> Peeked:
         """Return an object that can be submitted with `submit_examined`. Its first bytes are those of a video.
@@ -139,7 +139,7 @@ class Submit:
     def _check_key(self, key: str) -> None:
         if not key.startswith(self._prefixes) or key.endswith("/"):
             raise self._not_allowed(key)
-        _check_length(key)
+        _check_form(key)
 
     def _not_allowed(self, key: str) -> Invalid:
         allowed = ", ".join(self._prefixes)
@@ -155,8 +155,11 @@ class Submit:
         return found
 
 
-def _check_length(key: str) -> None:
+def _check_form(key: str) -> None:
     # The bucket would refuse such a request, which would look like an outage of the bucket.
     if not 0 < utf8_bytes(key) <= MAX_KEY_BYTES:
         message = f"{reprlib.repr(key)} can't be submitted: a key has 1 to {MAX_KEY_BYTES} bytes in UTF-8."
         raise Invalid("key_not_allowed", message)
+    # A database would store another key, and the worker would not find the object.
+    if "\0" in key:
+        raise Invalid("key_not_allowed", f"{reprlib.repr(key)} can't be submitted: its key has the character NUL.")
