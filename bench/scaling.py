@@ -11,6 +11,7 @@ chart's README says what follows.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -213,13 +214,14 @@ def measured(case: Case, samples: Sequence[Sample], attempts: Sequence[Attempt],
     first: dict[int, Attempt] = {}
     for attempt in sorted(attempts, key=lambda attempt: attempt.began):
         first.setdefault(attempt.video, attempt)
-    done = max(attempt.ended for attempt in attempts if attempt.done) - begun
+    done = max((attempt.ended for attempt in attempts if attempt.done), default=begun) - begun
+    waits = [one.began - one.sent for one in first.values()]
     until = [sample for sample in samples if sample.at <= back_at_one(samples, done)]
     return Row(
         case,
         left=len(case.arrivals) - len({attempt.video for attempt in attempts if attempt.done}),
         last_done=done,
-        wait=statistics.quantiles((one.began - one.sent for one in first.values()), n=20)[-1],
+        wait=statistics.quantiles(waits, n=20)[-1] if len(waits) > 1 else math.inf,
         worker_minutes=sum((two.at - one.at) * (one.workers + one.draining) for one, two in pairwise(until)) / 60,
         most=max(sample.workers for sample in samples),
         changes=sum(one.workers != two.workers for one, two in pairwise(samples)),

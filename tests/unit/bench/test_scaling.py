@@ -145,6 +145,11 @@ def test_a_job_that_is_handed_on_waits_only_until_its_first_attempt() -> None:
     assert (row.stopped, row.handed_on) == (1, 1)
 
 
+def test_a_case_without_a_finished_video_has_a_row_too() -> None:
+    row = measured(BURST, samples((0, 1, 0), (70, 1, 0)), [attempt(0, BEGUN, BEGUN, BEGUN + 9, done=False)], BEGUN)
+    assert str(row) == "| burst | 60 s | step | 40 left | inf | 0 | 1 | 0 | 1 (1) |"
+
+
 def test_a_picture_has_a_row_for_each_length_which_ends_with_the_last_case() -> None:
     ours = [Case(policy, "burst", job) for policy in ("step", "backlog") for job in (10, 60)]
     idle = [Sample(at, 0, 0, 1) for at in range(0, 3000, 60)]
