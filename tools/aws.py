@@ -255,7 +255,7 @@ def _row(name: str, resource: Json, width: int) -> str:
     shown = ", ".join(
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in properties.items()
     )
-    start = f"  {name:{width}}  {resource['Type'].removeprefix('AWS::'):32}"
+    start = f"  {name:{width}}  {resource['Type'].removeprefix('AWS::'):34}"
     return "\n".join(textwrap.wrap(start + shown, 120, subsequent_indent=" " * 8, break_long_words=False))
 
 
