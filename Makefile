@@ -52,6 +52,10 @@ debian-packages: # Needs root
 chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers in the middle of their work: no video may be lost
 	@$(BIN)/python -m pytest -m "chaos and not debian" --numprocesses=3 --dist=worksteal
 
+.PHONY: simulate
+simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0): no promise may be broken
+	@$(BIN)/python -m tests.simulation $(or $(FIRST),0) $(or $(SEEDS),20000)
+
 .PHONY: fuzz
 fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, or give a correct result
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal

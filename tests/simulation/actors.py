@@ -1,0 +1,282 @@
+"""The processes of a run: they connect the real use cases as the programs do, with ports of the simulated world."""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Held, Refused, Unavailable
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.queue import Delivery
+from anb_core.ports.renderer import Rendered, Resources
+from anb_core.ports.runtime import Event
+from anb_core.ports.stop import Stop
+from anb_core.usecases import commands
+from anb_core.usecases.adopt import Adopt
+from anb_core.usecases.attempt import Tools
+from anb_core.usecases.background import background
+from anb_core.usecases.consumer import Consumer
+from anb_core.usecases.gate import Gate
+from anb_core.usecases.process import Process as ProcessDelivery
+from anb_core.usecases.receive_dead_letters import ReceiveDeadLetters
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.shutdown import Shutdown
+from anb_core.usecases.submit import Submit
+from anb_core.usecases.sweep import Sweep
+from anb_core.usecases.upload_session import UploadSessions
+from anb_core.usecases.visibility import Caller
+from anb_worker.lease import LeaseKeeper, Terms
+from tests.simulation.faults import Kind
+from tests.simulation.scheduler import Flag, Process, Runtime
+from tests.simulation.world import World
+
+POLICY = RetryPolicy(max_failures=3, max_lost=3, backoff_base=timedelta(seconds=2), backoff_cap=timedelta(seconds=6))
+LEASE = timedelta(seconds=6)
+HEARTBEAT = timedelta(seconds=2)
+VISIBILITY = timedelta(seconds=9)
+SWEEP = timedelta(seconds=10)
+DRAIN = timedelta(seconds=2)
+POLL = timedelta(seconds=20)
+RENDER_SECONDS = 3
+ADA = Caller("ada")
+SOURCE = b"\0\0\0\x18ftypisom, a video as its owner sent it"
+
+
+class RelayRuntime(Runtime):
+    """The runtime of a relay. Of its looks at the outbox each second, only those happen that find an entry."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        super().__init__(world.scheduler, process, world.errors)
+        self._world = world
+
+    def event(self) -> Event:
+        return _Wakening(self.scheduler, self._world)
+
+
+class _Wakening(Flag):
+    def __init__(self, scheduler: Any, world: World) -> None:
+        super().__init__(scheduler)
+        self._world = world
+
+    def wait(self, timeout: float | None = None) -> bool:
+        next_look = self.scheduler.now + (timeout or 0.0)
+        if not self.value:
+            self.scheduler.wait(None, lambda: 0.0 if self.value else max(next_look, self._world.next_outbox()))
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The ports of one process."""
+
+    store: Any
+    objects: Any
+    queue: Any
+    runtime: Runtime
+    relay: Relay
+    sweep: Sweep
+
+    @classmethod
+    def of(cls, world: World, process: Process) -> "Parts":
+        store = world.port(process, "database", world.store)
+        objects, queue = world.port(process, "bucket", world.objects), world.port(process, "queue", world.queue)
+        runtime, jitter = Runtime(world.scheduler, process, world.errors), world.random.random
+        relay = Relay(store, queue, bucket="anb-videos", runtime=RelayRuntime(world, process), jitter=jitter)
+        sweep = Sweep(
+            store,
+            objects,
+            [queue],
+            policy=POLICY,
+            interval=SWEEP,
+            hidden=VISIBILITY,
+            wake_relay=relay.wake,
+            runtime=runtime,
+        )
+        return cls(store, objects, queue, runtime, relay, sweep)
+
+
+# -- the API
+
+
+def api(world: World, uploads: int, process: Process) -> None:
+    """Run an API process. Its clients send an upload again until they get an answer, or until it is cancelled."""
+    parts = Parts.of(world, process)
+    sessions = UploadSessions(
+        store=parts.store,
+        objects=parts.objects,
+        max_bytes=1000,
+        idempotency_lifetime=timedelta(days=1),
+        wake_relay=parts.relay.wake,
+        runtime=parts.runtime,
+        new_id=partial(world.new_id, "video"),
+    )
+    stop = parts.runtime.event()
+    parts.runtime.start("relay", partial(parts.relay.run, stop))
+    parts.runtime.start("sweep", partial(parts.sweep.run, stop))
+    world.person = lambda kind: _command(world, parts, kind)
+    for number in range(1, uploads + 1):
+        parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"key-{number}"))
+    world.scheduler.wait(None)
+
+
+def _upload(world: World, sessions: UploadSessions, key: str) -> None:
+    while key not in world.answered:
+        try:
+            with sessions.begin(ADA, file_name="holidays.mp4", idempotency_key=key) as session:
+                session.append(SOURCE)
+                record = session.complete("Holidays", EditSpec())
+        except Held as error:
+            sessions.runtime.sleep(error.wait.total_seconds())
+        except Unavailable:
+            sessions.runtime.sleep(1.0)
+        except Refused:
+            world.answered.add(key)
+        else:
+            world.answered.add(key)
+            world.receipts.add(record.video.id)
+
+
+def _command(world: World, parts: Parts, kind: Kind) -> None:
+    """Let a person give a command for the first video, in a thread of the API. A retry waits for the end of the job."""
+    video_id = next((row.record.video.id for row in world.store.rows.values()), "video-1")
+    run: Callable[[], object] = {
+        Kind.CANCEL: lambda: commands.cancel(parts.store, ADA, video_id),
+        Kind.DELETE: lambda: commands.delete(parts.store, ADA, video_id),
+        Kind.RETRY: lambda: commands.retry(parts.store, parts.objects, ADA, video_id, wake_relay=parts.relay.wake),
+    }[kind]
+
+    def may_retry() -> float:
+        row = world.store.rows.get(video_id)
+        return math.inf if row and not row.job.status.terminal else 0.0
+
+    def give() -> None:
+        if kind is Kind.RETRY:
+            world.scheduler.wait(None, may_retry)
+        with suppress(Refused, Unavailable):
+            run()
+
+    if parts.runtime.process.alive:
+        parts.runtime.start(kind.name.lower(), give)
+
+
+# -- a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The folder of a worker, which it uses for one attempt after the other."""
+
+    folder: Path
+
+    def make(self, attempt_id: str, source_size: int) -> Path:  # noqa: ARG002 - the port's signature
+        return self.folder
+
+    def clear(self, attempt_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders for RENDER_SECONDS. Each second is a place for a fault."""
+
+    world: World
+    process: Process
+
+    def render(
+        self,
+        source: Path,
+        edit: EditSpec,  # noqa: ARG002 - the port's signature
+        title: str,  # noqa: ARG002
+        workdir: Path,
+        *,
+        on_progress: Callable[[float], None],
+        on_step: Callable[[str], None],
+        stop: Stop,
+        resources: Resources,  # noqa: ARG002
+    ) -> Rendered:
+        assert source.read_bytes() == SOURCE
+        on_step("main")
+        for second in range(RENDER_SECONDS):
+            self.world.call(self.process, "renderer", "render", lambda: None)
+            self.world.scheduler.wait(1.0)
+            stop.check()
+            self.world.check_lease(self.process)
+            on_progress((second + 1) / RENDER_SECONDS)
+        # Each file has another size, so that the checker can tell the results of two attempts apart.
+        size = int(self.world.new_id("size").partition("-")[2])
+        path = workdir / "finished"
+        path.write_bytes(b"x" * size)
+        return Rendered(path, size, "5a" * 32, width=1280, height=720, duration=12.5, frames=375)
+
+
+def worker(world: World, process: Process) -> None:
+    """Run a worker process until a SIGTERM."""
+    parts = Parts.of(world, process)
+    runtime, shutdown = parts.runtime, Shutdown(DRAIN, parts.runtime)
+    process.terminate = partial(shutdown.request, "SIGTERM")
+    terms = Terms(duration=LEASE, heartbeat=HEARTBEAT, visibility=VISIBILITY)
+    tools = Tools(
+        store=parts.store,
+        objects=parts.objects,
+        renderer=Renderer(world, process),
+        relay=parts.relay,
+        keep=partial(LeaseKeeper, store=parts.store, queue=parts.queue, terms=terms, runtime=runtime),
+        scratch=Scratch(world.folder / process.name),
+        load_resources=Resources,
+        policy=POLICY,
+        runtime=runtime,
+        jitter=world.random.random,
+    )
+    delivering = ProcessDelivery(
+        store=parts.store,
+        queue=parts.queue,
+        tools=tools,
+        worker=process.name,
+        version="1.0",
+        lease=LEASE,
+        new_id=partial(world.new_id, "attempt"),
+        adopt=_adopt(world, parts),
+    )
+
+    def handle(delivery: Delivery, stop: Stop) -> None:
+        report = delivering.handle(delivery, stop)
+        if report.unavailable is not None:
+            raise report.unavailable
+
+    consumer = Consumer(
+        parts.queue,
+        handle,
+        gate=Gate([parts.store.ping, parts.objects.ping], wait=shutdown.wait, jitter=world.random.random),
+        shutdown=shutdown,
+        wait=POLL,
+        runtime=runtime,
+    )
+    with background(runtime, {"relay": parts.relay.run, "sweep": parts.sweep.run}, wake=parts.relay.wake):
+        consumer.run()
+
+
+def _adopt(world: World, parts: Parts) -> Adopt:
+    submit = Submit(
+        parts.store,
+        parts.objects,
+        max_bytes=1000,
+        source_prefixes=(),
+        wake_relay=parts.relay.wake,
+        new_id=partial(world.new_id, "video"),
+    )
+    return Adopt(store=parts.store, submit=submit, bucket="anb-videos", owner=None, source_prefixes=())
+
+
+# -- the operator
+
+
+def operator(world: World, process: Process) -> None:
+    """Run the consumer of the dead-letter queue."""
+    runtime = Runtime(world.scheduler, process, world.errors)
+    store = world.port(process, "database", world.store)
+    queue = world.port(process, "dead letters", world.queue.dead_letters)
+    ReceiveDeadLetters(store, queue, policy=POLICY, runtime=runtime).run(runtime.event())

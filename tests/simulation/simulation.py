@@ -1,0 +1,107 @@
+"""Runs one schedule to its end, and shrinks a schedule that violates a property."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.simulation.actors import LEASE, POLICY, api, operator, worker
+from tests.simulation.faults import Chance, Focus, Plan, Replay, Schedule
+from tests.simulation.properties import Properties
+from tests.simulation.world import World
+
+STATED_TIME = 600.0
+"""Seconds after the last fault within which every job ends: see docs/reliability.md, with the durations of `actors`."""
+
+LATER = 25 * 3600.0 + 60.0
+"""Seconds after which also the objects of attempts without a result are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What happened in one run."""
+
+    seed: int
+    uploads: int
+    """Number of clients that upload a video."""
+    schedule: Schedule
+    violations: Sequence[str]
+    """The violated properties. Empty if the run is good."""
+    seen: Counter[str]
+    """How often the condition of each property occurred."""
+    calls: int
+    switches: int
+    seconds: float
+    """Duration of the run in simulated time."""
+    story: Sequence[str] = ()
+
+
+def run(
+    seed: int, folder: Path, schedule: Schedule | None = None, *, focus: Focus | None = None, story: bool = False
+) -> Run:
+    """Run with the faults of a schedule. Without a schedule, the seed chooses the faults. `folder` is for files."""
+    chance = random.Random(seed)
+    uploads = chance.choice((1, 1, 2))
+    plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
+    world = World(seed, plan, Properties(POLICY), folder, LEASE.total_seconds())
+    world.story = [] if story else None
+    for name in ("worker-1", "worker-2"):
+        (folder / name).mkdir(exist_ok=True)
+        world.launch(name, partial(worker, world))
+    world.launch("api", partial(api, world, uploads))
+    world.launch("operator", partial(operator, world))
+    try:
+        _finish(world, uploads)
+    finally:
+        world.scheduler.close()
+    return Run(
+        seed,
+        uploads,
+        plan.taken if isinstance(plan, Chance) else schedule or {},
+        [*map(str, world.properties.found), *(f"an unexpected error: {error}" for error in world.errors)],
+        world.properties.seen,
+        world.calls,
+        world.scheduler.switches,
+        world.scheduler.now,
+        world.story or (),
+    )
+
+
+def _finish(world: World, uploads: int) -> None:
+    """Let the world run until all work is done. Then check what must be true at rest, and again a day later."""
+
+    def done() -> bool:
+        return bool(world.properties.found or world.errors) or (len(world.answered) == uploads and world.idle)
+
+    while world.scheduler.now < (until := world.disturbed_until + STATED_TIME):
+        if world.scheduler.run(until, done):
+            break
+    if not world.properties.found:
+        world.check(at_rest=True)
+    if not world.properties.found:
+        world.plan = Replay({})
+        world.scheduler.now += LATER
+        world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_deletions)
+        world.check(at_rest=True)
+
+
+def shrink(found: Run, folder: Path) -> Run:
+    """Return a run with as few faults as possible that violates a property of the same promise, with its story."""
+    schedule, promise = dict(found.schedule), _promise(found)
+    for place in sorted(schedule, reverse=True):
+        fewer = {other: fault for other, fault in schedule.items() if other != place}
+        if _promise(run(found.seed, folder, fewer)) == promise:
+            schedule = fewer
+    return run(found.seed, folder, schedule, story=True)
+
+
+def _promise(found: Run) -> str:
+    return found.violations[0].partition(":")[0] if found.violations else ""
+
+
+def told(found: Run) -> str:
+    """Return a run as text: its violations, its faults, and its story."""
+    faults = [f"  {place}: {fault}" for place, fault in found.schedule.items()]
+    return "\n".join([f"seed {found.seed}", *found.violations, "faults:", *faults, "story:", *found.story])

@@ -1,0 +1,85 @@
+"""Tests that no order of calls and no faults break a promise, and that the simulation would notice it if they did."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import Fault, Kind, Place
+from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT, Mutant
+from tests.simulation.properties import CONDITIONS
+from tests.simulation.simulation import run, shrink, told
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
+
+DEATH_IN_RENDER = {Place("worker-1", 6): Fault(Kind.DIE_AFTER, 30.0)}
+
+
+def test_without_a_fault_every_video_is_processed_at_once(folder: Path) -> None:
+    good = run(1, folder, {}, story=True)
+    assert good.violations == []
+    assert good.seen["L1: a job waits without an outbox entry"]
+    assert not good.seen["L7: an attempt was lost"]
+    assert sum("database.publish" in line for line in good.story) == good.uploads
+
+
+def test_a_worker_that_dies_is_replaced(folder: Path) -> None:
+    survived = run(1, folder, DEATH_IN_RENDER, story=True)
+    assert survived.violations == []
+    assert survived.seen["L7: an attempt was lost"]
+    assert any("!! call 6 of worker-1: the process dies" in line for line in survived.story)
+
+
+def test_a_seed_always_gives_the_same_run_and_its_schedule_gives_it_again(folder: Path) -> None:
+    for seed in range(10):
+        first = run(seed, folder, story=True)
+        assert run(seed, folder, story=True) == first
+        assert run(seed, folder, first.schedule, story=True) == first
+
+
+def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [mutant] = [one for one in MUTANTS if one.guard == "the sweep or the next claim ends an expired lease"]
+    mutant.weaken(monkeypatch)
+    superfluous = {
+        Place("worker-2", 3): Fault(Kind.WAIT, 1.0),
+        Place("api/relay", 1): Fault(Kind.SEND_TWICE),
+    }
+    found = run(1, folder, {**superfluous, **DEATH_IN_RENDER})
+    assert found.violations
+    shrunk = shrink(found, folder)
+    assert shrunk.schedule == DEATH_IN_RENDER
+    story = told(shrunk)
+    assert "L1: A client got the status 202" in story
+    assert "!! call 6 of worker-1: the process dies after the call, and starts again 30 s later" in story
+
+
+@pytest.mark.chaos
+def test_no_seed_breaks_a_promise_and_every_condition_occurs(folder: Path) -> None:
+    seen = Counter[str]()
+    for seed in range(SEEDS):
+        done = run(seed, folder)
+        if done.violations:
+            pytest.fail(told(shrink(done, folder)))
+        seen += done.seen
+    assert not CONDITIONS.keys() - seen.keys(), "these conditions never occurred, so their rules hold for no reason"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
+def test_a_weakened_guard_is_noticed(mutant: Mutant, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        mutant.weaken(patch)
+        runs = (run(seed, folder, focus=mutant.focus) for seed in SEEDS_A_MUTANT)
+        found = next((done for done in runs if done.violations), None)
+    assert found, "no seed shows that this guard is needed"
+    assert found.violations[0].partition(":")[0] in mutant.promises, found.violations
+    assert run(found.seed, folder, focus=mutant.focus).violations == [], "this seed also breaks the real code"
+
+
+def test_the_document_shows_the_table_of_guards() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [f"| {one.guard} | `{one.where}` | {', '.join(one.promises)} |" for one in MUTANTS]
+    assert [row for row in rows if row not in document.splitlines()] == []
