@@ -2,6 +2,7 @@ import pytest
 
 from anb_cli.__main__ import perform
 from anb_cli.adopt_commands import Tally
+from anb_cli.client import Api
 from anb_cli.dead_letter_answers import adoption_report_of
 from anb_cli.errors import Exit, NotOurs
 
@@ -26,6 +27,21 @@ def test_an_unclear_order_is_refused_before_the_api_is_asked(
     assert perform(["adopt", *arguments]) == Exit.WRONG_USE
     out, err = capsys.readouterr()
     assert (out, sentence in err) == ("", True)
+
+
+@pytest.mark.parametrize(("options", "said"), [((), True), (("--dry-run",), False)], ids=["real", "dry run"])
+def test_only_a_real_run_that_is_interrupted_says_what_it_may_have_adopted(
+    options: tuple[str, ...], *, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("ANB_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ANB_TOKEN", "a-token-for-the-test")
+    monkeypatch.setattr(Api, "adopt", interrupted)
+
+    assert perform(["adopt", "uploads/", *options]) == Exit.INTERRUPTED
+    assert ("0 objects adopted so far. The interrupted request may have adopted" in capsys.readouterr().err) == said
 
 
 def test_a_server_that_returns_empty_reports_for_ever_is_not_asked_again() -> None:

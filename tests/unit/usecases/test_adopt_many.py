@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.adoption import adopted_id
@@ -130,8 +131,10 @@ def test_a_dry_run_reports_what_the_real_run_then_does_and_changes_nothing(world
     world.adopt(replace(CAMERA, cap=1))
     before = world.store.last_event_id()
 
-    foretold = world.adopt(replace(CAMERA, dry_run=True))
+    with capture_logs() as logs:
+        foretold = world.adopt(replace(CAMERA, dry_run=True))
 
+    assert logs == []
     assert (world.store.last_event_id(), world.woken, len(world.sources())) == (before, 1, 1)
     assert foretold == world.adopt()
     assert len(foretold.adopted) == 4
