@@ -108,6 +108,18 @@ def test_a_run_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None
     assert run.samples[BURST.name][-1].at < 0.05
 
 
+def test_a_run_goes_on_while_a_removed_worker_still_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = SimulatedSite()
+    draining = [1, 1, 0]
+    monkeypatch.setattr(site, "look", lambda _, at: {BURST.name: Sample(at, 0, 0, 1, draining.pop(0))})
+    monkeypatch.setattr(scaling, "PERIOD", 0.001)
+    run = scaling.Run(site, [BURST])
+
+    run.to_the_end()
+
+    assert [one.draining for one in run.samples[BURST.name]] == [1, 1, 0]
+
+
 def test_a_burst_arrives_at_once_and_a_steady_load_at_70_percent_of_three_workers() -> None:
     assert BURST.arrivals == [0.0] * 40
     steady = Case("step", "steady", 60).arrivals
@@ -126,11 +138,11 @@ def test_a_row_counts_the_time_of_all_workers_until_one_is_left() -> None:
     row = measured(
         BURST,
         samples((0, 1, 0), (60, 2, 0), (120, 1, 1), (180, 1, 0), (600, 1, 0)),
-        [attempt(0, BEGUN, BEGUN, BEGUN + 60), attempt(1, BEGUN, BEGUN + 60, BEGUN + 150)],
+        [attempt(0, BEGUN, BEGUN, BEGUN + 60), attempt(1, BEGUN, BEGUN + 60, BEGUN + 110)],
         BEGUN,
     )
     assert row.worker_minutes == 1 + 2 + 2
-    assert (row.last_done, row.left) == (150, 38)
+    assert (row.last_done, row.left) == (110, 38)
     assert (row.most, row.changes) == (2, 2)
 
 
@@ -147,6 +159,7 @@ def test_a_job_that_is_handed_on_waits_only_until_its_first_attempt() -> None:
 
 def test_a_case_without_a_finished_video_has_a_row_too() -> None:
     row = measured(BURST, samples((0, 1, 0), (70, 1, 0)), [attempt(0, BEGUN, BEGUN, BEGUN + 9, done=False)], BEGUN)
+    assert row.last_done == 0
     assert str(row) == "| burst | 60 s | step | 40 left | inf | 0 | 1 | 0 | 1 (1) |"
 
 

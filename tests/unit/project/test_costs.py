@@ -166,6 +166,17 @@ def test_a_month_that_needs_more_workers_than_are_allowed_says_so(
     assert "274.0 nodes for workers and 6.8 for the system. The default values allow 3 workers: raise" in many
 
 
+def test_a_month_may_need_all_workers_that_are_allowed_but_no_more() -> None:
+    prices = {line.price: 1.0 for line in costs.bill(MEASURED, SITE, 1)}
+    # 100,000 videos need 2.7 workers.
+    assert [
+        costs.show(MEASURED, replace(SITE, most_workers=most), prices).count("values allow") for most in (2, 3)
+    ] == [
+        2,
+        1,
+    ]
+
+
 def test_the_repository_has_no_prices_but_names_the_page_of_each_price() -> None:
     text = (FOLDER / "prices.yaml").read_text(encoding="utf-8")
     names = yaml.safe_load(text)
@@ -237,15 +248,16 @@ def video(number: int, *attempts: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def test_the_measurement_counts_all_attempts_and_the_pauses_between_them() -> None:
-    # Worker a is busy for 10.5 s and 20.5 s between the seconds 5 and 45.5, worker b for 8.5 s without a pause.
-    measured = costs.measure([video(1, ("a", 5, 15), ("b", 20, 28)), video(2, ("a", 25, 45))])
+    # Worker a is busy for 10.5 s and 20.5 s between the seconds 5 and 45.5, worker b for 8.5 s and 10.5 s between the
+    # seconds 20 and 39.5. The API lists the newest video first.
+    measured = costs.measure([video(3, ("b", 29, 39)), video(2, ("a", 25, 45)), video(1, ("a", 5, 15), ("b", 20, 28))])
 
     assert measured == {
-        "upload_mb": 60,
+        "upload_mb": 80,
         "result_mb": 5,
-        "wait_seconds": 15,
-        "worker_seconds": 19.8,
-        "utilisation": round(39.5 / (40.5 + 8.5), 2),
+        "wait_seconds": 25,
+        "worker_seconds": 16.7,
+        "utilisation": round(50 / (40.5 + 19.5), 2),
         "worker_cpu_seconds": None,
         "api_cpu_seconds": None,
         "downloads": None,
