@@ -42,7 +42,6 @@ VISIBILITY = timedelta(seconds=9)
 SWEEP = timedelta(seconds=10)
 DRAIN = timedelta(seconds=2)
 POLL = timedelta(seconds=20)
-RENDER_SECONDS = 3
 ADA = Caller("ada")
 SOURCE = b"\0\0\0\x18ftypisom, a video as its owner sent it"
 
@@ -80,13 +79,21 @@ class Parts:
     runtime: Runtime
     relay: Relay
     sweep: Sweep
+    no_sweep_before: float
 
     @classmethod
     def of(cls, world: World, process: Process) -> "Parts":
         store = world.port(process, "database", world.store)
         objects, queue = world.port(process, "bucket", world.objects), world.port(process, "queue", world.queue)
         runtime, jitter = Runtime(world.scheduler, process, world.errors), world.random.random
-        relay = Relay(store, queue, bucket="anb-videos", runtime=RelayRuntime(world, process), jitter=jitter)
+        relay = Relay(
+            store,
+            queue,
+            bucket="anb-videos",
+            runtime=RelayRuntime(world, process),
+            queue_limit=world.setup.queue_limit,
+            jitter=jitter,
+        )
         sweep = Sweep(
             store,
             objects,
@@ -97,13 +104,18 @@ class Parts:
             wake_relay=relay.wake,
             runtime=runtime,
         )
-        return cls(store, objects, queue, runtime, relay, sweep)
+        return cls(store, objects, queue, runtime, relay, sweep, world.setup.no_sweep_before)
+
+    def run_sweep(self, stop: Event) -> None:
+        """Sweep until `stop` is set, but not before the time of the setup."""
+        stop.wait(max(0.0, self.no_sweep_before - self.runtime.monotonic()))
+        self.sweep.run(stop)
 
 
 # -- the API
 
 
-def api(world: World, uploads: int, process: Process) -> None:
+def api(world: World, process: Process) -> None:
     """Run an API process. Its clients send an upload again until they get an answer, or until it is cancelled."""
     parts = Parts.of(world, process)
     sessions = UploadSessions(
@@ -117,9 +129,9 @@ def api(world: World, uploads: int, process: Process) -> None:
     )
     stop = parts.runtime.event()
     parts.runtime.start("relay", partial(parts.relay.run, stop))
-    parts.runtime.start("sweep", partial(parts.sweep.run, stop))
+    parts.runtime.start("sweep", partial(parts.run_sweep, stop))
     world.person = lambda kind: _command(world, parts, kind)
-    for number in range(1, uploads + 1):
+    for number in range(1, world.setup.uploads + 1):
         parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"key-{number}"))
     world.scheduler.wait(None)
 
@@ -161,7 +173,7 @@ def _command(world: World, parts: Parts, kind: Kind) -> None:
             run()
 
     if parts.runtime.process.alive:
-        parts.runtime.start(kind.name.lower(), give)
+        world.commands.append(parts.runtime.start(kind.name.lower(), give))
 
 
 # -- a worker
@@ -181,7 +193,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders for RENDER_SECONDS. Each second is a place for a fault."""
+    """Renders for some seconds. Each second is a place for a fault."""
 
     world: World
     process: Process
@@ -200,12 +212,13 @@ class Renderer:
     ) -> Rendered:
         assert source.read_bytes() == SOURCE
         on_step("main")
-        for second in range(RENDER_SECONDS):
+        seconds = self.world.setup.render_seconds
+        for second in range(seconds):
             self.world.call(self.process, "renderer", "render", lambda: None)
             self.world.scheduler.wait(1.0)
             stop.check()
             self.world.check_lease(self.process)
-            on_progress((second + 1) / RENDER_SECONDS)
+            on_progress((second + 1) / seconds)
         # Each file has another size, so that the checker can tell the results of two attempts apart.
         size = int(self.world.new_id("size").partition("-")[2])
         path = workdir / "finished"
@@ -255,7 +268,7 @@ def worker(world: World, process: Process) -> None:
         wait=POLL,
         runtime=runtime,
     )
-    with background(runtime, {"relay": parts.relay.run, "sweep": parts.sweep.run}, wake=parts.relay.wake):
+    with background(runtime, {"relay": parts.relay.run, "sweep": parts.run_sweep}, wake=parts.relay.wake):
         consumer.run()
 
 

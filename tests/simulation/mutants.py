@@ -139,18 +139,11 @@ def _nothing(_old: Callable[..., Any], *_: Any, **__: Any) -> int:
     return 0
 
 
-def _same_fence(effect: Any, record: Any) -> Any:
-    job = replace(effect.record.job, fence=record.job.fence)
-    return replace(effect, record=replace(effect.record, job=job))
-
-
 def _add_again(add: Callable[..., Any], store: Tables, letter: Any) -> Any:
     added = add(store, replace(letter, message_id=None))
     store.letters[-1] = replace(added, message_id=letter.message_id)
     return store.letters[-1]
 
-
-_NO_LOSERS = _effect("publish", deletions=())
 
 MUTANTS: Sequence[Mutant] = (
     Mutant(
@@ -261,7 +254,7 @@ MUTANTS: Sequence[Mutant] = (
         "lifecycle._twice",
         ("L2",),
         _wrapped(lifecycle, "_twice", _once),
-        Focus(_DELAYS, ("commit", "writing")),
+        Focus((Kind.FREEZE, Kind.WAIT), ("commit", "write")),
     ),
     Mutant(
         "a deletion is done after the deletion",
@@ -278,21 +271,18 @@ MUTANTS: Sequence[Mutant] = (
         Focus(_DEATHS, ("render",)),
     ),
     Mutant(
-        "the objects of lost attempts are noted when the attempt ends and when another one publishes",
-        "lifecycle.settle, lifecycle.publish",
+        "an attempt's end schedules the deletion of its object",
+        "lifecycle.settle",
         ("L2",),
-        _all(_wrapped(lifecycle, "_attempt", lambda *_: ()), _NO_LOSERS),
+        _wrapped(lifecycle, "_attempt", lambda *_: ()),
         Focus(_DEATHS, ("publish",)),
     ),
     Mutant(
-        "a cancel takes the lease and raises the fence",
-        "lifecycle.cancel, lifecycle.holds",
-        ("L2", "L4"),
-        _all(
-            _wrapped(lifecycle, "holds", lambda _, job, lease: job.fence == lease.fence),
-            _wrapped(lifecycle, "cancel", lambda old, record, *rest: _same_fence(old(record, *rest), record)),
-        ),
-        Focus((Kind.CANCEL,), ("render", "publish")),
+        "a write needs the status and the owner of the lease",
+        "lifecycle.holds",
+        ("L2", "L4", "L7"),
+        _wrapped(lifecycle, "holds", lambda _, job, lease: job.fence == lease.fence),
+        Focus((Kind.CANCEL, Kind.FAIL, *_DELAYS), ("render", "publish")),
     ),
     Mutant(
         "a message is recorded once as a dead letter",

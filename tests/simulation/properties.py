@@ -73,7 +73,12 @@ CONDITIONS: Mapping[str, Callable[[Case, Facts], bool]] = {
     "a person retried a job": lambda case, _: case.job.generation > 1,
     "a person cancelled a job": lambda case, _: case.job.status is Status.CANCELLED,
 }
-"""For each property, when its condition is true for a video."""
+"""For each property that is about a video, when its condition is true."""
+
+NEAR_THE_END = "lease: a render came near the end of its lease"
+
+NAMES = (*CONDITIONS, NEAR_THE_END)
+"""The names of all conditions."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.simulation.actors import LEASE, POLICY, api, operator, worker
 from tests.simulation.faults import Chance, Focus, Plan, Replay, Schedule
 from tests.simulation.properties import Properties
-from tests.simulation.world import World
+from tests.simulation.world import Setup, World
 
 STATED_TIME = 600.0
 """Seconds after the last fault within which every job ends: see docs/reliability.md, with the durations of `actors`."""
@@ -24,8 +24,7 @@ class Run:
     """What happened in one run."""
 
     seed: int
-    uploads: int
-    """Number of clients that upload a video."""
+    setup: Setup
     schedule: Schedule
     violations: Sequence[str]
     """The violated properties. Empty if the run is good."""
@@ -43,22 +42,28 @@ def run(
 ) -> Run:
     """Run with the faults of a schedule. Without a schedule, the seed chooses the faults. `folder` is for files."""
     chance = random.Random(seed)
-    uploads = chance.choice((1, 1, 2))
+    setup = Setup(
+        uploads=chance.choice((1, 1, 2)),
+        fifo=chance.random() < 0.2,
+        queue_limit=chance.choice((None, None, 1)),
+        no_sweep_before=chance.choice((0.0, 0.0, 100.0)),
+        render_seconds=chance.choice((3, 3, 3, 12)),
+    )
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
-    world = World(seed, plan, Properties(POLICY), folder, LEASE.total_seconds())
+    world = World(seed, setup, plan, Properties(POLICY), folder, LEASE.total_seconds())
     world.story = [] if story else None
     for name in ("worker-1", "worker-2"):
         (folder / name).mkdir(exist_ok=True)
         world.launch(name, partial(worker, world))
-    world.launch("api", partial(api, world, uploads))
+    world.launch("api", partial(api, world))
     world.launch("operator", partial(operator, world))
     try:
-        _finish(world, uploads)
+        _finish(world)
     finally:
         world.scheduler.close()
     return Run(
         seed,
-        uploads,
+        setup,
         plan.taken if isinstance(plan, Chance) else schedule or {},
         [*map(str, world.properties.found), *(f"an unexpected error: {error}" for error in world.errors)],
         world.properties.seen,
@@ -69,11 +74,13 @@ def run(
     )
 
 
-def _finish(world: World, uploads: int) -> None:
+def _finish(world: World) -> None:
     """Let the world run until all work is done. Then check what must be true at rest, and again a day later."""
 
     def done() -> bool:
-        return bool(world.properties.found or world.errors) or (len(world.answered) == uploads and world.idle)
+        return bool(world.properties.found or world.errors) or (
+            len(world.answered) == world.setup.uploads and world.idle
+        )
 
     while world.scheduler.now < (until := world.disturbed_until + STATED_TIME):
         if world.scheduler.run(until, done):
@@ -104,4 +111,6 @@ def _promise(found: Run) -> str:
 def told(found: Run) -> str:
     """Return a run as text: its violations, its faults, and its story."""
     faults = [f"  {place}: {fault}" for place, fault in found.schedule.items()]
-    return "\n".join([f"seed {found.seed}", *found.violations, "faults:", *faults, "story:", *found.story])
+    return "\n".join(
+        [f"seed {found.seed}, {found.setup}", *found.violations, "faults:", *faults, "story:", *found.story]
+    )

@@ -23,8 +23,8 @@ from anb_core.testing.promises import Evidence, in_memory_evidence
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from tests.simulation.faults import Fault, Kind, Place, Plan
-from tests.simulation.properties import Properties
-from tests.simulation.scheduler import Process, Runtime, Scheduler
+from tests.simulation.properties import NEAR_THE_END, Properties
+from tests.simulation.scheduler import Process, Runtime, Scheduler, Thread
 from tests.simulation.story import brief
 
 UNJUDGED = {
@@ -49,8 +49,10 @@ class Queue(InMemoryQueue):
     """The in-memory queue, whose messages a fault can move."""
 
     def next_visible(self) -> datetime | None:
-        """Return the time at which the first message becomes visible. None if the queue has no message."""
-        return min((entry.visible_at for entry in self._entries), default=None)
+        """Return the time at which a message can be received. None if the queue has no message."""
+        # On a FIFO queue, the first message of a group hides the other ones.
+        first = {entry.group if self.fifo else number: entry for number, entry in reversed([*enumerate(self._entries)])}
+        return min((entry.visible_at for entry in first.values()), default=None)
 
     def redeliver(self) -> None:
         for entry in self._entries:
@@ -72,11 +74,27 @@ class Queue(InMemoryQueue):
         return self._dead_letters
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the programs of a run are installed."""
+
+    uploads: int = 1
+    """Number of clients that upload a video."""
+    fifo: bool = False
+    """Whether the queue is a FIFO queue."""
+    queue_limit: int | None = None
+    """The most messages that wait in the queue. None for no limit."""
+    no_sweep_before: float = 0.0
+    """Until this time, no process sweeps."""
+    render_seconds: int = 3
+
+
 @dataclass(eq=False)
 class World:
     """Everything outside of the processes. `person` carries out the command of a person, in a thread of its own."""
 
     seed: int
+    setup: Setup
     plan: Plan
     properties: Properties
     folder: Path
@@ -93,15 +111,18 @@ class World:
     story: list[str] | None = None
     """Gets a line for each call and fault, if it is a list."""
     calls: int = 0
-    disturbed_until: float = 0.0
+    disturbed_until: float = field(init=False)
     """The simulated time at which the effects of the last fault end."""
+    commands: list[Thread] = field(default_factory=list)
+    """The threads of the API that carry out the commands of people."""
     person: Callable[[Kind], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.runtime = Runtime(self.scheduler, Process("world"), self.errors)
         self.store = InMemoryStore(self.database_now, partial(self.new_id, "row"))
-        self.queue = Queue("queue", now=self.true_now, runtime=self.runtime)
+        self.queue = Queue("queue.fifo" if self.setup.fifo else "queue", now=self.true_now, runtime=self.runtime)
+        self.disturbed_until = self.setup.no_sweep_before
         self._clock_offset = 0.0
         self._outages: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
@@ -130,8 +151,9 @@ class World:
 
     @property
     def idle(self) -> bool:
-        """Whether all jobs are over, and no message is left."""
-        over = all(row.deleted_at or row.job.status.terminal for row in self.store.rows.values())
+        """Whether all jobs and commands are over, and no message is left."""
+        commands = any(one.process.alive and one.is_alive() for one in self.commands)
+        over = not commands and all(row.deleted_at or row.job.status.terminal for row in self.store.rows.values())
         return over and not (self.store.outbox or self.queue.bodies() or self.queue.dead_letters.bodies())
 
     @property
@@ -147,7 +169,7 @@ class World:
 
         def run() -> None:
             main(process)
-            self.launch(name, main, after=1.0)
+            self._kill(process, 1.0)
 
         process.restart = lambda seconds: self.launch(name, main, after=seconds)
         self.scheduler.start(process, name, run, after=after)
@@ -194,7 +216,7 @@ class World:
     def check_lease(self, process: Process) -> None:
         """Check that the attempt of this process, which is still rendering, can have its lease."""
         now, until = self.scheduler.now, process.lease_until
-        self.properties.seen["lease: a render came near the end of its lease"] += now > until - 1.0
+        self.properties.seen[NEAR_THE_END] += now > until - 1.0
         if now > max(until, process.frozen_until) + GRACE_SECONDS:
             self.properties.broken(
                 "lease", f"{process.name} renders at {now:.1f} s, but its lease ended at {until:.1f} s."
