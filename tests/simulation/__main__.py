@@ -26,7 +26,7 @@ def _batch(folder: str, seeds: Iterable[int]) -> tuple[Counter[str], list[Run], 
     for seed in seeds:
         done = run(seed, own)
         seen += done.seen
-        sums += Counter(runs=1, calls=done.calls, switches=done.switches, faults=len(done.schedule))
+        sums += Counter(runs=1, calls=len(done.calls), switches=done.switches, faults=len(done.schedule))
         if done.violations:
             broken.append(shrink(done, own))
     return seen, broken, sums

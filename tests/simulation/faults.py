@@ -4,7 +4,7 @@ A schedule says for some places of a run which fault happens there. The same sch
 """
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -53,6 +53,14 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"call {self.number} of {self.thread}"
+
+
+class Call(NamedTuple):
+    """A call that a thread made."""
+
+    place: Place
+    part: str
+    method: str
 
 
 Schedule = Mapping[Place, Fault]
@@ -104,6 +112,14 @@ def possible(kind: Kind, part: str, method: str) -> bool:
     """Return whether a fault of this kind can happen at a call of `method` of the port `part`."""
     at = _AT.get(kind)
     return at is None or at(part, method)
+
+
+def faults_at(call: Call) -> Iterator[Fault]:
+    """Return the faults that can happen at a call, with the shortest and the longest duration of each kind."""
+    for kind in Kind:
+        if possible(kind, call.part, call.method):
+            durations = SECONDS.get(kind, (0.0,))
+            yield from (Fault(kind, seconds) for seconds in sorted({durations[0], durations[-1]}))
 
 
 HOT = (

@@ -112,6 +112,12 @@ class Scheduler:
                 self._threads.remove(thread)
         return True
 
+    def skip(self, seconds: float) -> None:
+        """Let all processes stand still for some time."""
+        self.now += seconds
+        for thread in self._threads:
+            thread.process.frozen_until = self.now
+
     def close(self) -> None:
         """End all threads. They can't change anything any more, because every wait and every call of a port fails."""
         self._closed = True

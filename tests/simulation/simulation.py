@@ -2,13 +2,13 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.simulation.actors import LEASE, POLICY, api, operator, worker
-from tests.simulation.faults import Chance, Focus, Plan, Replay, Schedule
+from tests.simulation.faults import Call, Chance, Focus, Plan, Replay, Schedule, faults_at
 from tests.simulation.properties import Properties
 from tests.simulation.world import Setup, World
 
@@ -30,7 +30,7 @@ class Run:
     """The violated properties. Empty if the run is good."""
     seen: Counter[str]
     """How often the condition of each property occurred."""
-    calls: int
+    calls: Sequence[Call]
     switches: int
     seconds: float
     """Duration of the run in simulated time."""
@@ -38,11 +38,17 @@ class Run:
 
 
 def run(
-    seed: int, folder: Path, schedule: Schedule | None = None, *, focus: Focus | None = None, story: bool = False
+    seed: int,
+    folder: Path,
+    schedule: Schedule | None = None,
+    *,
+    setup: Setup | None = None,
+    focus: Focus | None = None,
+    story: bool = False,
 ) -> Run:
-    """Run with the faults of a schedule. Without a schedule, the seed chooses the faults. `folder` is for files."""
+    """Run with the faults of a schedule. The seed chooses the schedule and the setup, if they are not given."""
     chance = random.Random(seed)
-    setup = Setup(
+    drawn = Setup(
         uploads=chance.choice((1, 1, 2)),
         fifo=chance.random() < 0.2,
         queue_limit=chance.choice((None, None, 1)),
@@ -50,6 +56,7 @@ def run(
         render_seconds=chance.choice((3, 3, 3, 12)),
     )
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
+    setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), folder, LEASE.total_seconds())
     world.story = [] if story else None
     for name in ("worker-1", "worker-2"):
@@ -89,9 +96,17 @@ def _finish(world: World) -> None:
         world.check(at_rest=True)
     if not world.properties.found:
         world.plan = Replay({})
-        world.scheduler.now += LATER
+        world.scheduler.skip(LATER)
         world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_deletions)
         world.check(at_rest=True)
+
+
+def each_single_fault(folder: Path, base: Schedule) -> Iterator[Run]:
+    """Run with each single fault at each call of a run of one video. The faults of `base` happen in each run, too."""
+    for call in run(0, folder, base, setup=Setup()).calls:
+        if call.place not in base and call.method != "ping":
+            for fault in faults_at(call):
+                yield run(0, folder, {**base, call.place: fault}, setup=Setup())
 
 
 def shrink(found: Run, folder: Path) -> Run:
@@ -99,9 +114,9 @@ def shrink(found: Run, folder: Path) -> Run:
     schedule, promise = dict(found.schedule), _promise(found)
     for place in sorted(schedule, reverse=True):
         fewer = {other: fault for other, fault in schedule.items() if other != place}
-        if _promise(run(found.seed, folder, fewer)) == promise:
+        if _promise(run(found.seed, folder, fewer, setup=found.setup)) == promise:
             schedule = fewer
-    return run(found.seed, folder, schedule, story=True)
+    return run(found.seed, folder, schedule, setup=found.setup, story=True)
 
 
 def _promise(found: Run) -> str:

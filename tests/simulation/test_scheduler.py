@@ -124,6 +124,13 @@ def test_a_frozen_process_runs_when_it_thaws(programs: Programs) -> None:
     assert programs.run() == [("b", 3), ("a", 11), ("a", 12)]
 
 
+def test_processes_stand_still_while_time_is_skipped(programs: Programs) -> None:
+    programs.sleeper("a", 1, 1)
+    programs.scheduler.run(1, lambda: False)
+    programs.scheduler.skip(50)
+    assert programs.run() == [("a", 1), ("a", 51)]
+
+
 def test_an_event_ends_a_wait_and_a_timeout_too(programs: Programs) -> None:
     process = Process("a")
     runtime = Runtime(programs.scheduler, process, [])

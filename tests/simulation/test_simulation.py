@@ -1,6 +1,5 @@
 """Tests that no order of calls and no faults break a promise, and that the simulation would notice it if they did."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,11 +8,13 @@ import pytest
 from tests.simulation.faults import Fault, Kind, Place
 from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT, Mutant
 from tests.simulation.properties import NAMES
-from tests.simulation.simulation import run, shrink, told
+from tests.simulation.simulation import each_single_fault, run, shrink, told
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
+SEEDS = range(300)
 
 DEATH_IN_RENDER = {Place("worker-1", 6): Fault(Kind.DIE_AFTER, 30.0)}
+
+FAILED_RENDER = {Place("worker-1", 6): Fault(Kind.FAIL)}
 
 
 def test_without_a_fault_every_video_is_processed_at_once(folder: Path) -> None:
@@ -59,12 +60,22 @@ def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(
 @pytest.mark.chaos
 def test_no_seed_breaks_a_promise_and_every_condition_occurs(folder: Path) -> None:
     seen = Counter[str]()
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         done = run(seed, folder)
         if done.violations:
             pytest.fail(told(shrink(done, folder)))
         seen += done.seen
     assert not set(NAMES) - seen.keys(), "these conditions never occurred, so their rules hold for no reason"
+
+
+@pytest.mark.chaos
+def test_no_single_fault_at_any_call_breaks_a_promise_after_a_failed_try(folder: Path) -> None:
+    runs = 0
+    for done in each_single_fault(folder, FAILED_RENDER):
+        runs += 1
+        if done.violations:
+            pytest.fail(told(shrink(done, folder)))
+    assert runs > 800
 
 
 @pytest.mark.chaos

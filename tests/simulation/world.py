@@ -22,7 +22,7 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises import Evidence, in_memory_evidence
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
-from tests.simulation.faults import Fault, Kind, Place, Plan
+from tests.simulation.faults import Call, Fault, Kind, Place, Plan
 from tests.simulation.properties import NEAR_THE_END, Properties
 from tests.simulation.scheduler import Process, Runtime, Scheduler, Thread
 from tests.simulation.story import brief
@@ -110,7 +110,7 @@ class World:
     errors: list[str] = field(default_factory=list)
     story: list[str] | None = None
     """Gets a line for each call and fault, if it is a list."""
-    calls: int = 0
+    calls: list[Call] = field(default_factory=list)
     disturbed_until: float = field(init=False)
     """The simulated time at which the effects of the last fault end."""
     commands: list[Thread] = field(default_factory=list)
@@ -185,7 +185,7 @@ class World:
         thread = self.scheduler.current
         place = Place(thread.name, self._counts[thread.name])
         self._counts[thread.name] += 1
-        self.calls += 1
+        self.calls.append(Call(place, part, method))
         fault = self.plan.fault(place, part, method)
         if fault:
             self._tell(f"!! {place}: {fault}")
