@@ -14,6 +14,8 @@ SEEDS = range(300)
 
 DEATH_IN_RENDER = {Place("worker-1", 6): Fault(Kind.DIE_AFTER, 30.0)}
 
+LOST_CLAIM = {Place("worker-1", 3): Fault(Kind.LOSE_ANSWER)}
+
 FAILED_RENDER = {Place("worker-1", 6): Fault(Kind.FAIL)}
 
 
@@ -42,19 +44,19 @@ def test_a_seed_always_gives_the_same_run_and_its_schedule_gives_it_again(folder
 def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [mutant] = [one for one in MUTANTS if one.guard == "the sweep or the next claim ends an expired lease"]
+    [mutant] = [one for one in MUTANTS if one.guard == "the sweep ends expired leases"]
     mutant.weaken(monkeypatch)
     superfluous = {
-        Place("worker-2", 3): Fault(Kind.WAIT, 1.0),
+        Place("worker-2", 2): Fault(Kind.WAIT, 1.0),
         Place("api/relay", 1): Fault(Kind.SEND_TWICE),
     }
-    found = run(1, folder, {**superfluous, **DEATH_IN_RENDER})
+    found = run(1, folder, {**superfluous, **LOST_CLAIM})
     assert found.violations
     shrunk = shrink(found, folder)
-    assert shrunk.schedule == DEATH_IN_RENDER
+    assert shrunk.schedule == LOST_CLAIM
     story = told(shrunk)
     assert "L1: A client got the status 202" in story
-    assert "!! call 6 of worker-1: the process dies after the call, and starts again 30 s later" in story
+    assert "!! call 3 of worker-1: the call succeeds, but its answer is lost" in story
 
 
 @pytest.mark.chaos
