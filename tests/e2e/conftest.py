@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from anb_cli.client import Api
 from anb_cli.connection import Connection
@@ -24,10 +26,15 @@ from tests.support.waiting import eventually
 MEASURED = "measured"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, all tests of a folder run one after another, and the folders at the same time."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+class _ByFolder(LoadScopeScheduling):
+    """Gives all tests of a folder to one process. The marks of `--dist loadgroup` have no effect with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].rpartition("/")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")
