@@ -149,8 +149,9 @@ e2e: $(SETUP) $(FOOTAGE) images previous-images stand-in-images ## Run the end-t
 # Loading the images takes minutes. Meanwhile the tests run that need no images.
 	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
 		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
-# These tests mostly wait, so the folders run at the same time, each with a release of its own.
-	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside tests/e2e/outages --numprocesses 3 \
+# These tests mostly wait, so two folders run at the same time, each with a release of its own. Three were too much for two
+# cores.
+	@$(BIN)/python -m pytest tests/e2e/system tests/e2e/beside tests/e2e/outages --numprocesses 2 \
 		--reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 # LocalStack has recorded the calls of all programs. This must come last.
 	@$(BIN)/python -m pytest tests/e2e/recorded

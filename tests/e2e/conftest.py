@@ -1,6 +1,6 @@
 """Installs the system, saves logs and manifests of failed tests, and reports measurements and tests passed on a retry.
 
-The tests in `system`, `beside` and `outages` run at the same time, each folder with a release of its own.
+Of the folders `system`, `beside` and `outages`, two run at the same time, each with a release of its own.
 """
 
 import os
