@@ -143,11 +143,11 @@ aws-measured: $(SETUP) ## Write the figures for aws-costs, from the videos of th
 # --- end-to-end tests -------------------------------------------------------------------------------------------------
 
 .PHONY: e2e
-e2e: $(SETUP) $(FOOTAGE) images previous-images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
+e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
 	@rm -rf build/e2e
 # Loading the images takes minutes. Meanwhile the tests run that need no images.
-	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
+	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
 		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
 # These tests mostly wait, so two folders run at the same time, each with a release of its own. Three were too much for two
 # cores.
@@ -155,6 +155,11 @@ e2e: $(SETUP) $(FOOTAGE) images previous-images stand-in-images ## Run the end-t
 		--reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 # LocalStack has recorded the calls of all programs. This must come last.
 	@$(BIN)/python -m pytest tests/e2e/recorded
+
+.PHONY: e2e-upgrade
+e2e-upgrade: $(SETUP) images previous-images stand-in-images ## Upgrade from an older version and roll back, on the cluster of KUBECONFIG (10 min)
+	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name)))
+	@$(BIN)/python -m pytest tests/e2e/upgrade -o faulthandler_timeout=0
 
 .PHONY: e2e-policy
 e2e-policy: $(SETUP) image-worker stand-in-image-localstack ## Try the step policy with its default numbers in real time, on the cluster of KUBECONFIG (35 min)

@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 MEASURED = "measured"
 
 
-class _ByFolder(LoadScopeScheduling):
+class _ByFolder(LoadScopeScheduling):  # type: ignore[misc]
     """Gives all tests of a folder to one process. The marks of `--dist loadgroup` have no effect with pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
