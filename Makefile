@@ -92,6 +92,9 @@ MACHINE_ADDRESSES := pyp[i]\.org|python[h]osted\.|registry\.npm[j]s|(^|[^A-Za-z0
 # Commands that build an image (with the arguments of `docker build`), and that load images onto a cluster's nodes.
 ANB_IMAGE_BUILDER ?= docker build
 ANB_IMAGE_LOADER ?= kind load docker-image --name anb-video
+# Commands that end a node without a warning, and that start it again. They get its name as last argument.
+ANB_NODE_STOPPER ?= docker kill
+ANB_NODE_STARTER ?= docker start
 VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/anb-video/Chart.yaml)
 REVISION = $(shell git rev-parse HEAD)
 OCI := org.opencontainers.image
@@ -100,6 +103,8 @@ STAND_INS := localstack postgres redis
 TAG_localstack := localstack/localstack:4.14.0
 TAG_postgres := postgres:15-bookworm
 TAG_redis := redis:7.0.15-bookworm
+DESCHEDULER := $(shell sed -n 's/^ *tag: *//p' deploy/descheduler-values.yaml)
+TAG_descheduler := registry.k8s.io/descheduler/descheduler:$(DESCHEDULER)
 
 .PHONY: images
 images: $(IMAGES:%=image-%) ## Build the images of API, worker and operator (ANB_IMAGE_BUILDER=... instead of docker build)
@@ -156,6 +161,12 @@ e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on t
 # LocalStack has recorded the calls of all programs. This must come last.
 	@$(BIN)/python -m pytest tests/e2e/recorded
 
+.PHONY: e2e-zone
+e2e-zone: $(SETUP) $(FOOTAGE) images stand-in-images stand-in-image-descheduler ## Lose a zone, then drain a node, on the cluster of KUBECONFIG (10 min)
+	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS) descheduler,$(TAG_$(name)))
+	@NODE_STOPPER="$(ANB_NODE_STOPPER)" NODE_STARTER="$(ANB_NODE_STARTER)" \
+		$(BIN)/python -m pytest tests/e2e/zone -o faulthandler_timeout=0
+
 .PHONY: e2e-upgrade
 e2e-upgrade: $(SETUP) images previous-images stand-in-images ## Upgrade from an older version and roll back, on the cluster of KUBECONFIG (10 min)
 	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name)))
@@ -166,13 +177,18 @@ e2e-policy: $(SETUP) image-worker stand-in-image-localstack ## Try the step poli
 	@$(ANB_IMAGE_LOADER) anb-video/worker:$(VERSION) $(TAG_localstack)
 	@$(BIN)/python -m pytest tests/e2e/policy -o faulthandler_timeout=0
 
-# The images that deploy/local names are built here, so that the tests need no image registry.
+# The images that deploy/ names are built here, so that the tests need no image registry.
 .PHONY: stand-in-images
 stand-in-images: $(STAND_INS:%=stand-in-image-%)
 
-.PHONY: $(STAND_INS:%=stand-in-image-%)
-$(STAND_INS:%=stand-in-image-%): stand-in-image-%:
+.PHONY: $(patsubst %,stand-in-image-%,$(STAND_INS) descheduler)
+$(patsubst %,stand-in-image-%,$(STAND_INS) descheduler): stand-in-image-%:
 	$(ANB_IMAGE_BUILDER) --tag $(TAG_$*) --file tests/e2e/images/Dockerfile --target $* .
+
+stand-in-image-descheduler: tests/e2e/images/descheduler
+tests/e2e/images/descheduler: deploy/descheduler-values.yaml
+	CGO_ENABLED=0 go build -C "$$(go mod download -json sigs.k8s.io/descheduler@$(DESCHEDULER) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" \
+		-buildvcs=false -ldflags "-s -w" -o $(CURDIR)/$@ ./cmd/descheduler
 
 # The images of the older version that the tests upgrade and roll back to. Its own Makefile builds them in a worktree,
 # which is removed afterwards. If the locks are the same, the builder takes the layers with the packages from its cache.

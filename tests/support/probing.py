@@ -1,4 +1,4 @@
-"""Uploads at a steady rate from a pod in the cluster, while a test changes the release."""
+"""Uploads or reads at a steady rate from a pod in the cluster, while a test changes the release or the nodes."""
 
 import json
 from base64 import b64encode
@@ -12,6 +12,7 @@ from tests.support.cluster import EVIDENCE, Namespace
 from tests.support.release import QUICK, ROOT
 
 PROBE = ROOT / "tests" / "e2e" / "system" / "probe.py"
+READER = ROOT / "tests" / "e2e" / "zone" / "reader.py"
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,18 @@ class Probe:
     namespace: Namespace
 
     def answers(self) -> list[str]:
-        """Return the lines that the probe has printed so far, one for each finished upload."""
+        """Return the lines that the probe has printed so far, one for each finished request."""
         return self.namespace.kubectl("logs", "probe").splitlines()
 
     def stop(self) -> list[str]:
-        """Stop the probe and wait for its end. Returns the lines of all uploads.
+        """Stop the probe and wait for its end. Returns the lines of all requests.
 
-        The probe reports a hanging upload only after the upload's timeout.
+        The probe reports a hanging request only after the request's timeout.
         """
         self.namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         self.namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = self.answers()
-        assert number == f"{len(said)} uploads"
+        assert number.split()[0] == str(len(said))
         return said
 
 
@@ -49,8 +50,27 @@ def probing(namespace: Namespace, clip: Path, manifest: Path, *, seconds: float,
         "ANB_SECONDS": str(seconds),
         "ANB_KEEP": "yes" if keep else "",
     }
-    program = PROBE.read_text(encoding="utf-8")
+    with _running(namespace, PROBE, environment, manifest) as probe:
+        yield probe
+
+
+@contextmanager
+def reading(namespace: Namespace, manifest: Path, *, node: str) -> Iterator[Probe]:
+    """Run the reader's pod on a node. It reads from the API every 200 ms. `tests.support.outage` judges its lines.
+
+    `manifest` is the path of a file for the pod's manifest.
+    """
+    with _running(namespace, READER, {"ANB_HOST": "anb-api"}, manifest, nodeName=node) as probe:
+        yield probe
+
+
+@contextmanager
+def _running(
+    namespace: Namespace, script: Path, environment: dict[str, str], manifest: Path, **spec: object
+) -> Iterator[Probe]:
+    program = script.read_text(encoding="utf-8")
     pod = program_pod(namespace.pods("api")[0], "probe", program, environment)
+    pod["spec"] |= spec
     manifest.write_text(json.dumps(pod), encoding="utf-8")
     namespace.kubectl("delete", "pod", "probe", "--ignore-not-found")
     namespace.kubectl("create", "--filename", str(manifest))
