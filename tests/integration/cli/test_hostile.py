@@ -55,10 +55,23 @@ ARGUMENTS: dict[str, list[str]] = {
     "dlq redrive": ["--all"],
     "dlq discard": ["12", "--reason", "A test."],
     "broker status": [],
+    "adopt": ["uploads/"],
 }
 
 VARIED = {name: ARGUMENTS[name] for name in ARGUMENTS.keys() - {"why", "dlq show", "dlq discard", "broker status"}}
 """The commands without those that start and end exactly as `dlq list` does."""
+
+FIXED = {
+    "/api/brokers": {"brokers": [a_queue_state(name=TITLE, reasons=[TITLE])], "unsent": 0},
+    "/api/adoptions": {
+        "owner": TITLE,
+        "adopted": [{"key": TITLE, "video_id": VIDEO_ID, "title": TITLE, "size": len(CONTENT)}],
+        "ignored": [{"key": TITLE, "code": TITLE, "message": TITLE}],
+        "refused": [],
+        "next_after": None,
+    },
+}
+"""Responses to requests that need no decision, by path."""
 
 
 def serve(request: Handler) -> None:
@@ -71,8 +84,9 @@ def serve(request: Handler) -> None:
     )
     if request.path.startswith("/api/dead-letters"):
         serve_dead_letter(request, a_dead_letter(detail=TITLE, body=TITLE, reason=TITLE, owner=TITLE))
-    elif request.path == "/api/brokers":
-        request.reply_json(200, {"brokers": [a_queue_state(name=TITLE, reasons=[TITLE])], "unsent": 0})
+    elif request.path in FIXED:
+        request.body()
+        request.reply_json(200, FIXED[request.path])
     elif request.path.endswith("/why"):
         request.reply_json(200, {"video_id": VIDEO_ID, "status": "processed", "sentences": [TITLE]})
     elif request.command == "POST" and request.path.endswith("/upload"):
