@@ -72,18 +72,18 @@ def _attack(release: Release, video_id: str) -> None:
     """Ask a release's operator to cancel a video of another release. It must not find the video."""
     spec = {"videoId": video_id, "cancel": True}
     release.namespace.apply(
-        {"apiVersion": "anb.video/v1alpha1", "kind": "VideoJob", "metadata": {"name": "foreign"}, "spec": spec}
+        {"apiVersion": "anb.video/v1alpha1", "kind": "VideoJob", "metadata": {"name": video_id}, "spec": spec}
     )
     accepted = eventually(
         lambda: [
             condition["message"]
-            for condition in release.namespace.status("foreign").get("conditions", [])
+            for condition in release.namespace.status(video_id).get("conditions", [])
             if (condition["type"], condition["status"]) == ("Accepted", "False")
         ],
         every=0.5,
     )
     assert accepted == [f"There is no video {video_id}."]
-    release.namespace.kubectl("delete", "videojob", "foreign", "--timeout=30s")
+    release.namespace.kubectl("delete", "videojob", video_id, "--timeout=30s")
 
 
 def _videos(release: Release) -> set[str]:
