@@ -85,7 +85,7 @@ def serve(request: Handler) -> None:
     if request.path.startswith("/api/dead-letters"):
         serve_dead_letter(request, a_dead_letter(detail=TITLE, body=TITLE, reason=TITLE, owner=TITLE))
     elif request.path in FIXED:
-        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        request.body()
         request.reply_json(200, FIXED[request.path])
     elif request.path.endswith("/why"):
         request.reply_json(200, {"video_id": VIDEO_ID, "status": "processed", "sentences": [TITLE]})
