@@ -168,7 +168,7 @@ e2e-zone: $(SETUP) $(FOOTAGE) images stand-in-images stand-in-image-descheduler 
 		$(BIN)/python -m pytest tests/e2e/zone -o faulthandler_timeout=0
 
 .PHONY: e2e-upgrade
-e2e-upgrade: $(SETUP) images previous-images stand-in-images ## Upgrade from an older version and roll back, on the cluster of KUBECONFIG (10 min)
+e2e-upgrade: $(SETUP) images previous-images stand-in-images ## Upgrade from an older version, and run two releases side by side, on the cluster of KUBECONFIG
 	@$(ANB_IMAGE_LOADER) $(foreach tag,$(VERSION) previous,$(IMAGES:%=anb-video/%:$(tag))) $(foreach name,$(STAND_INS),$(TAG_$(name)))
 	@$(BIN)/python -m pytest tests/e2e/upgrade -o faulthandler_timeout=0
 
