@@ -20,10 +20,10 @@ from anb_cli.errors import Exit
 from anb_cli.options import build
 from anb_cli.stack.folder import NAME, Folder
 from tests.support import eventually
-from tests.support.dead_letters import VIDEO_ID, a_dead_letter, serve_dead_letter
+from tests.support.dead_letters import VIDEO_ID
 from tests.support.deployments import Deployment, Handler, deployments, problem
 from tests.support.forks import Circumstances, Ended, Forks, forks
-from tests.support.queue_states import a_queue_state
+from tests.support.operator_requests import OPERATOR_PATHS, serve_operator
 from tests.support.videos import a_video
 
 TOKEN = "anb_a-token-that-nobody-may-see"
@@ -61,18 +61,6 @@ ARGUMENTS: dict[str, list[str]] = {
 VARIED = {name: ARGUMENTS[name] for name in ARGUMENTS.keys() - {"why", "dlq show", "dlq discard", "broker status"}}
 """The commands without those that start and end exactly as `dlq list` does."""
 
-FIXED = {
-    "/api/brokers": {"brokers": [a_queue_state(name=TITLE, reasons=[TITLE])], "unsent": 0},
-    "/api/adoptions": {
-        "owner": TITLE,
-        "adopted": [{"key": TITLE, "video_id": VIDEO_ID, "title": TITLE, "size": len(CONTENT)}],
-        "ignored": [{"key": TITLE, "code": TITLE, "message": TITLE}],
-        "refused": [],
-        "next_after": None,
-    },
-}
-"""Responses to requests that need no decision, by path."""
-
 
 def serve(request: Handler) -> None:
     """Respond to a request as an API with one processed video does."""
@@ -82,11 +70,8 @@ def serve(request: Handler) -> None:
         file_name="caf\u00e9.mp4",
         result={"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},
     )
-    if request.path.startswith("/api/dead-letters"):
-        serve_dead_letter(request, a_dead_letter(detail=TITLE, body=TITLE, reason=TITLE, owner=TITLE))
-    elif request.path in FIXED:
-        request.body()
-        request.reply_json(200, FIXED[request.path])
+    if request.path.startswith(OPERATOR_PATHS):
+        serve_operator(request, TITLE)
     elif request.path.endswith("/why"):
         request.reply_json(200, {"video_id": VIDEO_ID, "status": "processed", "sentences": [TITLE]})
     elif request.command == "POST" and request.path.endswith("/upload"):
