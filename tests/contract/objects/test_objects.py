@@ -8,6 +8,7 @@ import pytest
 
 from anb_core.adapters.s3 import PART_BYTES
 from anb_core.domain.errors import NotFound
+from anb_core.domain.object_notes import MAX_NOTE
 from anb_core.ports.objects import StoredObject
 from tests.contract.objects.conftest import Stand
 
@@ -49,6 +50,17 @@ def test_one_large_piece_is_stored_like_many_small_ones(stand: Stand, tmp_path: 
     write(stand, KEY, data, piece=len(data))
 
     assert read(stand, KEY, tmp_path) == data
+
+
+@pytest.mark.parametrize("size", [5, PART_BYTES + 1])
+@pytest.mark.parametrize("note", ["", '{"owner":"  a\\u00e9 b"}', "x" * MAX_NOTE], ids=["none", "json", "long"])
+def test_an_object_keeps_its_note(stand: Stand, size: int, note: str) -> None:
+    with stand.objects.writing(KEY, content_type="video/mp4", note=note) as writer:
+        writer.write(bytes(size))
+        writer.commit()
+    stored = stand.objects.head(KEY)
+    assert stored is not None
+    assert stored.note == note
 
 
 def test_nobody_sees_an_object_before_it_is_whole(stand: Stand) -> None:

@@ -13,6 +13,7 @@ from anb_core.domain.errors import (
     Withheld,
 )
 from anb_core.domain.model import DeadLetterCause, Result
+from anb_core.domain.object_notes import read_result
 from anb_core.domain.status import Status
 from anb_core.usecases.report import Outcome
 from tests.support.renderer import FINISHED, SOURCE
@@ -53,6 +54,7 @@ def test_a_video_is_processed_and_its_message_deleted(world: World) -> None:
     assert job.result == Result(f"processed/{VIDEO}/1-{report.attempt_id}.mp4", 18, "5a" * 32, 1280, 720, 12.5, 375)
     assert world.objects.contents[job.result.key] == FINISHED
     assert world.objects.content_types[job.result.key] == "video/mp4"
+    assert read_result(world.objects.notes[job.result.key], job.result.key, 18) == (job.result, "worker-1")
     assert world.queue.depth().empty
     assert scratch_is_empty(world)
     assert world.steps == STEPS

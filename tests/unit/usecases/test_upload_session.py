@@ -7,6 +7,7 @@ import pytest
 
 from anb_core.domain.errors import Invalid, TooLarge
 from anb_core.domain.model import Source
+from anb_core.domain.object_notes import read_upload
 from anb_core.domain.status import Status
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.upload_session import RENEWAL_INTERVAL, UPLOAD_LIFETIME
@@ -28,6 +29,17 @@ def test_an_upload_becomes_an_object_and_a_promise_to_process_it(world: World) -
     assert (record.video.file_name, record.video.owned) == ("clip.mp4", True)
     assert world.woken == 1
     assert len(world.store.hold_outbox(limit=10, hold=timedelta(seconds=1))) == 1
+
+
+def test_the_object_has_a_note_of_what_the_row_says_in_case_the_row_is_lost(world: World) -> None:
+    record = world.upload(ANA, FakeForm(title="A title", edit=NO_INTRO, process_after="2999"))
+
+    noted = read_upload(world.objects.notes[record.video.source_key], record.video.id, record.job.id)
+    assert noted is not None
+    video = record.video
+    assert (noted.owner, noted.title, noted.edit) == ("ana", "A title", NO_INTRO)
+    assert (noted.source_key, noted.owned, noted.file_name) == (video.source_key, True, "clip.mp4")
+    assert noted.process_after == video.process_after
 
 
 def test_the_row_is_there_before_the_object_so_that_no_object_is_ever_without_one(world: World) -> None:

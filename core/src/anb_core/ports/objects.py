@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,8 @@ class StoredObject:
     """Size of the object in bytes."""
     etag: str
     """The object's ETag without quotes."""
+    note: str = field(default="", compare=False)
+    """The note that was written with the object. Only `Objects.head` reads the note. "" if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class Objects(Protocol):
 
     bucket: str
 
-    def writing(self, key: str, *, content_type: str) -> AbstractContextManager[ObjectWriter]:
+    def writing(self, key: str, *, content_type: str, note: str = "") -> AbstractContextManager[ObjectWriter]:
         """Return a context manager that yields a stream for a new object.
 
         If the block ends without a call of `commit`, the object is not created.
+        The object keeps the `note`, which has at most 2,000 characters, all of them printable and ASCII.
         """
         ...
 

@@ -22,26 +22,30 @@ class InMemoryObjects:
         self.bucket = bucket
         self.contents: dict[str, bytes] = {}
         self.content_types: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
         self.unfinished: set[str] = set()
         """Keys of the objects that are being written."""
         self.fault: AnbError | None = None
         self._lock = threading.Lock()
 
     @contextmanager
-    def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
+    def writing(self, key: str, *, content_type: str, note: str = "") -> Iterator[ObjectWriter]:
         self.ping()
         self.unfinished.add(key)
         try:
-            yield _Writer(self, key, content_type)
+            yield _Writer(self, key, content_type, note)
         finally:
             self.unfinished.discard(key)
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> StoredObject:
+    def put(
+        self, key: str, data: bytes, *, content_type: str = "application/octet-stream", note: str = ""
+    ) -> StoredObject:
         """Store a complete object."""
         self.ping()
         with self._lock:
             self.contents[key] = data
             self.content_types[key] = content_type
+            self.notes[key] = note
             return self._stored(key)
 
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
@@ -77,6 +81,7 @@ class InMemoryObjects:
             for key in keys:
                 self.contents.pop(key, None)
                 self.content_types.pop(key, None)
+                self.notes.pop(key, None)
                 self.unfinished.discard(key)
         return frozenset()
 
@@ -96,14 +101,15 @@ class InMemoryObjects:
 
     def _stored(self, key: str) -> StoredObject:
         data = self.contents[key]
-        return StoredObject(key, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return StoredObject(key, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest(), self.notes[key])
 
 
 class _Writer:
-    def __init__(self, objects: InMemoryObjects, key: str, content_type: str) -> None:
+    def __init__(self, objects: InMemoryObjects, key: str, content_type: str, note: str) -> None:
         self._objects = objects
         self._key = key
         self._content_type = content_type
+        self._note = note
         self._data = bytearray()
 
     def write(self, data: bytes) -> None:
@@ -111,4 +117,4 @@ class _Writer:
         self._data += data
 
     def commit(self) -> StoredObject:
-        return self._objects.put(self._key, bytes(self._data), content_type=self._content_type)
+        return self._objects.put(self._key, bytes(self._data), content_type=self._content_type, note=self._note)

@@ -12,6 +12,7 @@ import structlog
 from anb_core.domain.ending import plan_ending
 from anb_core.domain.errors import AnbError, LeaseLost, NotFound, Transient, Unavailable
 from anb_core.domain.model import Lease, Result, Video
+from anb_core.domain.object_notes import note_of_result
 from anb_core.domain.retry import RetryPolicy, Settlement
 from anb_core.ports.keeper import Keep, Keeper
 from anb_core.ports.objects import Objects
@@ -159,19 +160,9 @@ class AttemptRun:
         return source
 
     def _upload(self, rendered: Rendered) -> Result:
-        key, sent = self.lease.result_key, 0
-        with (
-            rendered.path.open("rb") as file,
-            self.tools.objects.writing(key, content_type="video/mp4") as writer,
-        ):
-            while piece := file.read(PIECE):
-                self.stop.check()
-                writer.write(piece)
-                sent += len(piece)
-                self.keeper.progress(RENDERED + (1 - RENDERED) * sent / rendered.size)
-            writer.commit()
-        return Result(
-            key=key,
+        sent = 0
+        result = Result(
+            key=self.lease.result_key,
             size=rendered.size,
             sha256=rendered.sha256,
             width=rendered.width,
@@ -179,6 +170,18 @@ class AttemptRun:
             duration=rendered.duration,
             frames=rendered.frames,
         )
+        note = note_of_result(result, self.lease.worker)
+        with (
+            rendered.path.open("rb") as file,
+            self.tools.objects.writing(result.key, content_type="video/mp4", note=note) as writer,
+        ):
+            while piece := file.read(PIECE):
+                self.stop.check()
+                writer.write(piece)
+                sent += len(piece)
+                self.keeper.progress(RENDERED + (1 - RENDERED) * sent / rendered.size)
+            writer.commit()
+        return result
 
     def _retry_bucket(self, call: Callable[[], _T]) -> _T:
         """Make a call, and repeat it during a short outage of the bucket. Otherwise finished work would be lost."""

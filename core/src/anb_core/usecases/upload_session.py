@@ -25,6 +25,7 @@ from anb_core.domain.keys import upload_key
 from anb_core.domain.limits import NO_LIMITS, Limits
 from anb_core.domain.model import Idempotency, NewVideo, Record, Source
 from anb_core.domain.naming import clean_title, safe_file_name, title_from_file_name
+from anb_core.domain.object_notes import note_of_upload
 from anb_core.domain.schedule import parse_process_after
 from anb_core.ports.objects import Objects, ObjectWriter
 from anb_core.ports.runtime import Runtime
@@ -239,7 +240,8 @@ class UploadSession:
             self._replay = begun
         else:
             self._renewed_at = parts.runtime.monotonic()
-            self._writer = self._writing.enter_context(parts.objects.writing(new.source_key, content_type=CONTENT_TYPE))
+            writing = parts.objects.writing(new.source_key, content_type=CONTENT_TYPE, note=note_of_upload(new))
+            self._writer = self._writing.enter_context(writing)
         self._take(head)
 
     def _take(self, piece: bytes) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HOME_REGION = "us-east-1"
 """The default region of S3. A request to create a bucket must not contain this region."""
 
+NOTE = "anb-note"
+"""Name of the metadata of an object that has its note."""
+
 _MISSING = {"404", "NoSuchKey"}
 _REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
 
@@ -73,7 +76,8 @@ class Bucket:
                 # A response to HEAD has no body, so it does not say whether the object or the bucket is missing.
                 self.ensure()
                 return None
-        return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
+        note = answer["Metadata"].get(NOTE, "")
+        return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]), note)
 
     def peek(self, key: str, most: int) -> Peeked | None:
         def read() -> Peeked:

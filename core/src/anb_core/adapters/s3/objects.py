@@ -62,8 +62,8 @@ class S3Objects:
         )
 
     @contextmanager
-    def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
-        writer = Writer(self._store, key, content_type, self._room)
+    def writing(self, key: str, *, content_type: str, note: str = "") -> Iterator[ObjectWriter]:
+        writer = Writer(self._store, key, content_type, note, self._room)
         try:
             yield writer
         finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import structlog
 
-from anb_core.adapters.s3.bucket import Bucket, bare_etag
+from anb_core.adapters.s3.bucket import NOTE, Bucket, bare_etag
 from anb_core.domain.errors import Unavailable, Withheld
 from anb_core.ports.objects import StoredObject
 
@@ -27,10 +27,11 @@ _log = structlog.get_logger(__name__)
 class Writer:
     """Writes one object. A small object takes one call. The parts of a larger object are sent by two threads."""
 
-    def __init__(self, bucket: Bucket, key: str, content_type: str, room: threading.Semaphore) -> None:
+    def __init__(self, bucket: Bucket, key: str, content_type: str, note: str, room: threading.Semaphore) -> None:
         self._bucket = bucket
         self._key = key
         self._content_type = content_type
+        self._metadata = {NOTE: note} if note else {}
         self._room = room
         self._part: mmap | None = None
         self._size = 0
@@ -86,7 +87,11 @@ class Writer:
     def _put(self, data: bytes) -> StoredObject:
         answer = self._bucket.ask(
             lambda: self._bucket.s3.put_object(
-                Bucket=self._bucket.name, Key=self._key, Body=data, ContentType=self._content_type
+                Bucket=self._bucket.name,
+                Key=self._key,
+                Body=data,
+                ContentType=self._content_type,
+                Metadata=self._metadata,
             )
         )
         return StoredObject(self._key, self._size, bare_etag(answer["ETag"]))
@@ -107,7 +112,7 @@ class Writer:
     def _begin(self) -> str:
         answer = self._bucket.ask(
             lambda: self._bucket.s3.create_multipart_upload(
-                Bucket=self._bucket.name, Key=self._key, ContentType=self._content_type
+                Bucket=self._bucket.name, Key=self._key, ContentType=self._content_type, Metadata=self._metadata
             )
         )
         return answer["UploadId"]
