@@ -1,0 +1,169 @@
+"""Wraps the adapters of a program, so that each call of a port is a step at which a fault can happen."""
+
+import inspect
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anb_core import bootstrap
+from anb_core.ports.queue import Outgoing
+
+PARTS: Mapping[str, str] = {
+    "open_store": "store",
+    "open_bucket": "bucket",
+    "open_queue": "queue",
+    "open_dead_letter_queue": "dead letters",
+    "open_alerts": "alerts",
+}
+"""The functions of `anb_core.bootstrap` whose results are wrapped, and the names of these parts in the steps."""
+
+LOOPS = ("relay", "sweep")
+"""Names of the threads that are components of their own, in whichever program they run."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What this process knows about its faults."""
+
+    program: str = "launcher"
+    die_at: frozenset[str] = frozenset()
+    kill_child_at: frozenset[str] = frozenset()
+    told: str = ""
+    """The file that gets the name of a step at which this process or its child dies."""
+    twice: bool = False
+    """Whether each message is sent twice."""
+    engine_step: str = ""
+
+
+_state = _State()
+
+
+def begin(program: str, faults: Mapping[str, Any]) -> None:
+    """Let the faults happen in this process from now on. `faults` are the fields of `_State`."""
+    _state.program = program
+    for name, value in faults.items():
+        setattr(_state, name, frozenset(value) if isinstance(value, list) else value)
+
+
+def step(part: str, method: str, moment: str) -> None:
+    """Kill this process if it has to die at this step."""
+    thread = threading.current_thread().name
+    name = f"{thread if thread in LOOPS else _state.program}: {moment} {part}.{method}"
+    if name in _state.die_at:
+        _record(name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record(name: str) -> None:
+    with Path(_state.told).open("a", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+
+
+class Port:
+    """Passes all calls on to a port. Each call is a step before and after its effect."""
+
+    def __init__(self, part: str, target: object) -> None:
+        self._part = part
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._target, name)
+        if not callable(attribute):
+            return attribute
+        if name in {"writing", "exclusively"}:
+            made: Callable[..., Any] = partial(self._context, name, attribute)
+        elif inspect.iscoroutinefunction(attribute):
+            made = partial(self._call_async, name, attribute)
+        elif (self._part, name) == ("queue", "send"):
+            made = partial(self._call, name, partial(_sent, attribute))
+        else:
+            made = partial(self._call, name, attribute)
+        setattr(self, name, made)
+        return made
+
+    def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        step(self._part, name, "before")
+        answer = method(*args, **options)
+        step(self._part, name, "after")
+        return answer
+
+    async def _call_async(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        step(self._part, name, "before")
+        answer = await method(*args, **options)
+        step(self._part, name, "after")
+        return answer
+
+    @contextmanager
+    def _context(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Iterator[Any]:
+        step(self._part, name, "before")
+        context: AbstractContextManager[Any] = method(*args, **options)
+        with context as value:
+            step(self._part, name, "after")
+            yield Port("writer", value) if name == "writing" else value
+            step(self._part, f"end of {name}", "before")
+        step(self._part, f"end of {name}", "after")
+
+
+def _sent(
+    send: Callable[[Sequence[Outgoing]], Sequence[str | None]], batch: Sequence[Outgoing]
+) -> Sequence[str | None]:
+    if _state.twice:
+        send(batch)
+    return send(batch)
+
+
+def wrap_adapters() -> None:
+    """Wrap all that the programs open. Call this before the programs are imported."""
+    for function, part in PARTS.items():
+        setattr(bootstrap, function, partial(_opened, getattr(bootstrap, function), part))
+    _wrap_engine()
+    _wrap_kube_client()
+
+
+def _opened(make: Callable[..., object], part: str, /, *args: Any, **options: Any) -> Port | None:
+    made = make(*args, **options)
+    return None if made is None else Port(part, made)
+
+
+def _wrap_engine() -> None:
+    from anb_worker.render import engine, sandbox  # noqa: PLC0415 - the tests import PARTS without the worker
+
+    class Engine(engine.RenderEngine):
+        def render(self, *args: Any, on_step: Callable[[str], None], **options: Any) -> Any:
+            def begun(name: str) -> None:
+                _state.engine_step = name
+                step("engine", name, "at")
+                on_step(name)
+
+            try:
+                return super().render(*args, on_step=begun, **options)
+            finally:
+                _state.engine_step = ""
+
+    engine.RenderEngine = Engine  # type: ignore[misc]
+    started = sandbox._started  # noqa: SLF001 - the product has no hooks for tests
+
+    @contextmanager
+    def started_and_killed(launcher: Sequence[str], workdir: Path) -> Iterator[Any]:
+        with started(launcher, workdir) as child:
+            name = f"child: at engine.{_state.engine_step}"
+            if name in _state.kill_child_at:
+                _state.kill_child_at -= {name}
+                _record(name)
+                os.killpg(child.pid, signal.SIGKILL)
+            yield child
+
+    sandbox._started = started_and_killed  # noqa: SLF001
+
+
+def _wrap_kube_client() -> None:
+    from anb_operator import client  # noqa: PLC0415 - see _wrap_engine
+
+    made = client.KubeClient
+    client.KubeClient = lambda *args, **options: Port("kube", made(*args, **options))  # type: ignore[assignment, misc]
