@@ -19,6 +19,12 @@ ALLOWED = {
     (Status.FAILED, Change.RETRY): Status.UPLOADED,
     (Status.DEAD_LETTERED, Change.RETRY): Status.UPLOADED,
     (Status.CANCELLED, Change.RETRY): Status.UPLOADED,
+    (Status.UPLOADED, Change.RESTORE): Status.PROCESSED,
+    (Status.PROCESSING, Change.RESTORE): Status.PROCESSED,
+    (Status.FAILED, Change.RESTORE): Status.PROCESSED,
+    (Status.DEAD_LETTERED, Change.RESTORE): Status.PROCESSED,
+    (Status.CANCELLED, Change.RESTORE): Status.PROCESSED,
+    (Status.PROCESSED, Change.REPEAT): Status.UPLOADED,
 }
 
 
@@ -38,9 +44,9 @@ def test_the_sentence_names_what_could_be_retried() -> None:
         next_status(Status.PROCESSED, Change.RETRY)
 
 
-def test_only_a_retry_leads_out_of_a_terminal_status() -> None:
+def test_only_a_retry_or_a_reconciliation_leads_out_of_a_terminal_status() -> None:
     out = {change for status, change in TRANSITIONS if status.terminal}
-    assert out == {Change.RETRY}
+    assert out == {Change.RETRY, Change.RESTORE, Change.REPEAT}
     assert {status for status in Status if status.terminal} == TERMINAL
 
 

@@ -37,7 +37,7 @@ class Effect:
     """Due time of the job's new outbox entry, which replaces the old entry.
     None if the job gets no new outbox entry. The old outbox entry is removed in both cases."""
     started: Attempt | None = None
-    """The attempt that begins with the change. None if no attempt begins."""
+    """The attempt that begins with the change, or that is added afterwards and has ended. None if there is none."""
     ended: Ended | None = None
     """How an attempt ends with the change. None if no attempt ends."""
     deletions: tuple[ScheduledDeletion, ...] = ()

@@ -184,7 +184,8 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
     LOST = "lost"
     SUPERSEDED = "superseded"
-    """A person cancelled or deleted the video during the attempt."""
+    """A person cancelled or deleted the video during the attempt. After a restore of the database, also an attempt
+    whose result is gone, or that was running in the restored rows although a later attempt has made the result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class Change(StrEnum):
     """A person cancels the job."""
     RETRY = "retry"
     """A person retries the job."""
+    RESTORE = "restore"
+    """A result that is in the bucket becomes current. The database, which was restored, does not know its attempt."""
+    REPEAT = "repeat"
+    """The job begins again, because its result is gone from the bucket."""
 
 
 TRANSITIONS: Mapping[tuple[Status, Change], Status] = MappingProxyType(
@@ -61,6 +65,12 @@ TRANSITIONS: Mapping[tuple[Status, Change], Status] = MappingProxyType(
         (Status.FAILED, Change.RETRY): Status.UPLOADED,
         (Status.DEAD_LETTERED, Change.RETRY): Status.UPLOADED,
         (Status.CANCELLED, Change.RETRY): Status.UPLOADED,
+        (Status.UPLOADED, Change.RESTORE): Status.PROCESSED,
+        (Status.PROCESSING, Change.RESTORE): Status.PROCESSED,
+        (Status.FAILED, Change.RESTORE): Status.PROCESSED,
+        (Status.DEAD_LETTERED, Change.RESTORE): Status.PROCESSED,
+        (Status.CANCELLED, Change.RESTORE): Status.PROCESSED,
+        (Status.PROCESSED, Change.REPEAT): Status.UPLOADED,
     }
 )
 

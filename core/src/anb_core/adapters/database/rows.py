@@ -325,6 +325,8 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
                 result_key=started.result_key,
                 started_at=started.started_at,
                 version=started.version,
+                ended_at=started.ended_at,
+                ending=started.ending,
             )
         )
     if effect.send_after:

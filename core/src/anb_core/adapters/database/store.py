@@ -11,6 +11,7 @@ from anb_core.adapters.database.leases import LeasesRepository
 from anb_core.adapters.database.migrations import check
 from anb_core.adapters.database.outbox import OutboxRepository
 from anb_core.adapters.database.reading import ReadingRepository
+from anb_core.adapters.database.restoring import RestoringRepository
 from anb_core.adapters.database.tokens import TokensRepository
 from anb_core.adapters.database.uploads import UploadsRepository
 
@@ -24,6 +25,7 @@ class SqlStore(
     HousekeepingRepository,
     FeedRepository,
     DeadLettersRepository,
+    RestoringRepository,
     TokensRepository,
 ):
     """A `Store` on PostgreSQL or SQLite. It connects when it is first used. Any thread may use it.

@@ -18,6 +18,7 @@ from anb_core.ports.store.housekeeping import Housekeeping
 from anb_core.ports.store.leases import Claimed, Dropped, Leases, Unknown
 from anb_core.ports.store.outbox import Outbox, OutboxEntry, QueueLimit
 from anb_core.ports.store.reading import History, Page, QueueJobs, Reading
+from anb_core.ports.store.restoring import Restoring
 from anb_core.ports.store.tokens import Tokens
 from anb_core.ports.store.uploads import Replay, Uploads
 
@@ -38,6 +39,7 @@ __all__ = [
     "QueueLimit",
     "Reading",
     "Replay",
+    "Restoring",
     "Store",
     "Tokens",
     "Unknown",
@@ -53,7 +55,9 @@ class Clock(Protocol):
         ...
 
 
-class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
+class Store(
+    Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Restoring, Tokens, Clock, Protocol
+):
     """All ports of the store together, for adapters and the in-memory store. A use case takes only some of these."""
 
     def ping(self) -> None:

@@ -12,6 +12,7 @@ from anb_core.testing.store.housekeeping import InMemoryHousekeeping
 from anb_core.testing.store.leases import InMemoryLeases
 from anb_core.testing.store.outbox import InMemoryOutbox
 from anb_core.testing.store.reading import InMemoryReading
+from anb_core.testing.store.restoring import InMemoryRestoring
 from anb_core.testing.store.tokens import InMemoryTokens
 from anb_core.testing.store.uploads import InMemoryUploads
 
@@ -25,6 +26,7 @@ class InMemoryStore(
     InMemoryHousekeeping,
     InMemoryFeed,
     InMemoryDeadLetters,
+    InMemoryRestoring,
     InMemoryTokens,
 ):
     """A `Store` in memory. Tests may pass a clock and a function for ids, and may read the tables."""
