@@ -1,6 +1,6 @@
 """Installs the system, saves logs and manifests of failed tests, and reports measurements and tests passed on a retry.
 
-Of the folders `system`, `beside` and `outages`, two run at the same time, each with a release of its own.
+Of the folders `system`, `outages`, `upgrade` and `beside`, two run at the same time, each with a release of its own.
 """
 
 import os
