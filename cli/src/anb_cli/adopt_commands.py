@@ -53,7 +53,7 @@ def adopt(prefix: str, *, owner: str | None, limit: int | None, dry_run: bool, a
                 terminal.note(tally.interrupted())
             raise
     if not as_json and tally.examined:
-        terminal.table(tally.rows(), lambda width: _lay_out(tally.rows(), width))
+        terminal.table(tally.rows(), lambda width: lay_out(HEADINGS, tally.rows(), width))
     terminal.result(tally.sentence(), tally.record())
     failures.raise_exit()
 
@@ -69,6 +69,10 @@ class Count:
         self.objects += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(key)
+
+    def examples_text(self) -> str:
+        """Return the examples as one text, which ends with ... if there are more objects."""
+        return ", ".join(self.examples) + (", ..." if self.objects > len(self.examples) else "")
 
 
 @dataclass(slots=True)
@@ -113,7 +117,7 @@ class Tally:
         others = sorted((self.ignored | self.refused).items(), key=lambda item: -item[1].objects)
         adopted = [("would be adopted" if self.dry_run else "adopted", self.adopted)] if self.adopted.objects else []
         named = [(RESULTS.get(code, code), count) for code, count in others]
-        return [(f"{count.objects}", result, _examples(count)) for result, count in adopted + named]
+        return [(f"{count.objects}", result, count.examples_text()) for result, count in adopted + named]
 
     def progress(self) -> str:
         """Return the text beside the progress bar."""
@@ -187,15 +191,11 @@ def _objects(counts: Mapping[str, Count]) -> int:
     return sum(count.objects for count in counts.values())
 
 
-def _examples(count: Count) -> str:
-    more = ", ..." if count.objects > len(count.examples) else ""
-    return ", ".join(count.examples) + more
-
-
-def _lay_out(rows: Sequence[tuple[str, str, str]], width: int) -> Iterator[Text]:
+def lay_out(headings: tuple[str, str, str], rows: Sequence[tuple[str, str, str]], width: int) -> Iterator[Text]:
+    """Return the lines of a table with three columns. The last column gets the width that is left."""
     cleaned = [tuple(map(clean, row)) for row in rows]
-    first, second = (widest((HEADINGS, *cleaned), column) for column in (0, 1))
-    return draw(HEADINGS, cleaned, {0: first, 1: second, 2: max(len(HEADINGS[2]), width - first - second - 4)})
+    first, second = (widest((headings, *cleaned), column) for column in (0, 1))
+    return draw(headings, cleaned, {0: first, 1: second, 2: max(len(headings[2]), width - first - second - 4)})
 
 
 def _text(option: str, given: str) -> str:

@@ -23,6 +23,7 @@ from anb_cli.dead_letter_answers import (
     dead_letter_of,
     dead_letter_page_of,
     explanation_of,
+    reconciliation_report_of,
     redrive_report_of,
 )
 from anb_cli.errors import NotOurs, Refused, Unreachable, WrongUse
@@ -202,9 +203,16 @@ class Api:
         If the request gets no response, or too many videos are unfinished, the client sends the request again.
         `on_wait(seconds, error)` is called before each wait.
         """
+        return adoption_report_of(self._repeat("/api/adoptions", order, on_wait))
+
+    def reconcile(self, order: Mapping[str, Any], *, on_wait: Callable[[float, Exception], None]) -> Json:
+        """Reconcile the next objects or videos with the database. Returns the API's report. Repeats like `adopt`."""
+        return reconciliation_report_of(self._repeat("/api/reconciliations", order, on_wait))
+
+    def _repeat(self, path: str, order: Mapping[str, Any], on_wait: Callable[[float, Exception], None]) -> object:
         for attempt in attempts(_Patience(on_wait, begun=lambda: True)):
             with attempt:
-                return adoption_report_of(self._json("POST", "/api/adoptions", json=order, timeout=BULK_TIMEOUT))
+                return self._json("POST", path, json=order, timeout=BULK_TIMEOUT)
         raise AssertionError("the last attempt returns or raises")
 
     def upload(

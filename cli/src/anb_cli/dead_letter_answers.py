@@ -1,4 +1,4 @@
-"""Checks responses about dead letters, queues and adoptions. The fields that commands use must exist and be valid."""
+"""Checks responses to the commands of operators. The fields that the commands use must exist and be valid."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -52,6 +52,11 @@ def adoption_report_of(data: object) -> Json:
         # Treat an empty report as the last report, so that a faulty server can't cause an endless loop.
         report["next_after"] = None
     return report
+
+
+def reconciliation_report_of(data: object) -> Json:
+    """Check the API's report about a reconciliation, and return the report."""
+    return _checked(data, "a report about a reconciliation", _RECONCILIATION)
 
 
 def explanation_of(data: object) -> Json:
@@ -153,5 +158,15 @@ _ADOPTION: Fields = {
     "adopted": _is_list_of(_has({"key": _is_text, "video_id": _is_text})),
     "ignored": _NOT_ADOPTED,
     "refused": _NOT_ADOPTED,
+    "next_after": _TEXT,
+}
+
+_FINDING: Fields = dict.fromkeys(("action", "video_id", "key", "message"), _is_text) | {
+    "changes": lambda value: isinstance(value, bool)
+}
+
+_RECONCILIATION: Fields = {
+    "examined": _is_count,
+    "findings": _is_list_of(_has(_FINDING)),
     "next_after": _TEXT,
 }

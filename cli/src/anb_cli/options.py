@@ -148,6 +148,22 @@ def adopt(
     adopt_commands.adopt(prefix, owner=owner, limit=limit, dry_run=dry_run, as_json=as_json)
 
 
+def reconcile(
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Remove the differences, or only say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the bucket with a database that was restored to an earlier state (for operators).
+
+    Without --apply, nothing is changed. Give the command again to go on after an interruption.
+    """
+    from anb_cli import reconcile_commands
+
+    reconcile_commands.reconcile(apply=apply, as_json=as_json)
+
+
 def demo(
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The video. Default: the clip that `make demo` fetches.")
@@ -204,6 +220,7 @@ def build() -> typer.Typer:
         (retry, remote),
         (delete, remote),
         (adopt, remote),
+        (reconcile, remote),
     ):
         app.command("list" if function is list_videos else function.__name__, rich_help_panel=panel)(function)
     app.add_typer(

@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "dlq discard": ["12", "--reason", "A test."],
     "broker status": [],
     "adopt": ["uploads/"],
+    "reconcile": [],
 }
 
 VARIED = {name: ARGUMENTS[name] for name in ARGUMENTS.keys() - {"why", "dlq show", "dlq discard", "broker status"}}

@@ -8,7 +8,7 @@ from anb_api import problems
 from anb_core.domain import codes, errors
 
 ROOT = Path(__file__).parents[3]
-USECASES = ("adopt_many", "commands", "dead_letters", "reading", "submit", "upload_session", "visibility")
+USECASES = ("adopt_many", "commands", "dead_letters", "reading", "reconcile", "submit", "upload_session", "visibility")
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
     *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in USECASES),

@@ -22,6 +22,7 @@ def test_the_functions_of_generated_clients_have_names_of_their_own(world: World
         "list_dead_letters",
         "list_videos",
         "read_metrics",
+        "reconcile_bucket",
         "redrive_dead_letter",
         "redrive_dead_letters",
         "retry_video",

@@ -8,7 +8,7 @@ from anb_core.domain.dead_letters import Resolution
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.effect import Effect, Ended, ScheduledDeletion
 from anb_core.domain.errors import Conflict
-from anb_core.domain.keys import parse_result_key, result_key
+from anb_core.domain.keys import result_key
 from anb_core.domain.model import (
     Attempt,
     Counters,
@@ -308,79 +308,6 @@ def delete(record: Record, now: datetime, *, by: str, grace: timedelta, attempt_
         release_key=True,
         purge_after=due,
     )
-
-
-def restore_result(
-    record: Record, result: Result, now: datetime, *, worker: str, by: str, attempt_keys: Collection[str]
-) -> Effect:
-    """Make a result current that the bucket has, although the rows do not say that its attempt published it.
-
-    The rows are older than the result, because the database was restored. If the job has ended in the rows, a person
-    must have retried it later. So a new generation begins, and the open dead letters of the video are resolved.
-
-    Raises:
-        Conflict: `wrong_status` if the job is processed or uploading, an attempt runs, or a later attempt was made.
-    """
-    job, made = record.job, parse_result_key(result.key)
-    status = next_status(job.status, Change.RESTORE)
-    running = job.lease_expires_at is not None and job.lease_expires_at > now
-    known = made is not None and made.attempt_id == job.lease_owner
-    if made is None or running or not (known or made.fence > job.fence):
-        raise Conflict("wrong_status", f"The result {result.key} can't become that of job {job.id}, which went on.")
-    retried = job.status.terminal
-    generation = job.generation + 1 if retried else job.generation
-    attempt = Attempt(
-        id=made.attempt_id,
-        job_id=job.id,
-        generation=generation,
-        fence=made.fence,
-        worker=worker,
-        result_key=result.key,
-        started_at=now,
-        ended_at=now,
-        ending=Ending.PROCESSED,
-    )
-    after = replace(
-        _released(job),
-        status=status,
-        generation=generation,
-        fence=made.fence,
-        counters=Counters() if retried else job.counters,
-        progress=1.0,
-        attempts=job.attempts if known else job.attempts + 1,
-        error=None,
-        result=result,
-    )
-    effect = _effect(
-        Record(record.video, after),
-        now,
-        EventKind.STATUS,
-        started=None if known else attempt,
-        ended=_end(job, Ending.PROCESSED if known else Ending.SUPERSEDED),
-        deletions=losing([key for key in attempt_keys if key != result.key], now),
-    )
-    return replace(effect, resolution=Resolution.REDRIVEN, by=by) if retried else effect
-
-
-def repeat(record: Record, now: datetime) -> Effect:
-    """Begin a new generation of a processed job, because its result is gone from the bucket.
-
-    Raises:
-        Conflict: `wrong_status` if the job is not processed.
-    """
-    job = record.job
-    after = replace(
-        job,
-        status=next_status(job.status, Change.REPEAT),
-        generation=job.generation + 1,
-        counters=Counters(),
-        progress=0.0,
-        result=None,
-    )
-    effect = _effect(Record(record.video, after), now, EventKind.STATUS, send_after=now)
-    made = parse_result_key(job.result.key) if job.result else None
-    gone = Problem("object_missing", "Its result is gone from the bucket.")
-    return replace(effect, ended=Ended(made.attempt_id, Ending.SUPERSEDED, gone)) if made else effect
 
 
 def losing(keys: Iterable[str], now: datetime) -> tuple[ScheduledDeletion, ...]:

@@ -12,7 +12,7 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from anb_api import adoptions, brokers, dead_letters, events, health, problems, videos
+from anb_api import adoptions, brokers, dead_letters, events, health, problems, reconciliations, videos
 from anb_api.adoptions import AdoptObjects
 from anb_api.checks import Checks
 from anb_api.context import Context
@@ -21,9 +21,10 @@ from anb_api.feed import Hub
 from anb_api.metrics import Metrics
 from anb_api.middleware import RequestMiddleware
 from anb_api.problems import ProblemDetails
+from anb_api.reconciliations import ReconcileBucket
 from anb_api.schemas import Event
 from anb_api.settings import ApiSettings
-from anb_core.adapters.system import SystemRuntime
+from anb_core.adapters.system import SystemRuntime, new_id
 from anb_core.bootstrap import DeadLetterLoops, make_adopt_many, make_dead_letter_loops, make_sweep, make_uploads
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.alerts import Alerts
@@ -32,10 +33,21 @@ from anb_core.ports.queue import Queue, QueueReceiver
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Store
 from anb_core.usecases.background import background
+from anb_core.usecases.reconcile import Reconcile
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
 """Maximum number of requests that use the database at the same time. Other requests wait for a thread."""
+
+ROUTERS = (
+    videos.router,
+    events.router,
+    dead_letters.router,
+    brokers.router,
+    adoptions.router,
+    reconciliations.router,
+    health.router,
+)
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 
@@ -75,6 +87,7 @@ def create_app(
         sweep=make_sweep(settings, store, objects, queues, wake_relay=relay.wake, runtime=runtime),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
         adopt_many=make_adopt_many(settings, store, objects, limits=settings.limits, wake_relay=relay.wake),
+        reconcile=Reconcile(store=store, objects=objects, wake_relay=relay.wake, new_id=new_id),
         metrics=metrics,
         hub=Hub(store, runtime),
         checks=Checks(store, objects, queue, handling.outage if handling else None),
@@ -94,12 +107,11 @@ def create_app(
     )
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=settings.prefix)
-    routers = (videos.router, events.router, dead_letters.router, brokers.router, adoptions.router, health.router)
-    for router in routers:
+    for router in ROUTERS:
         app.include_router(router)
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
     app.add_route("/openapi.json", _schema, methods=["GET"], include_in_schema=False)
-    problems.install(app, [*(route for router in routers for route in router.routes), *app.routes])
+    problems.install(app, [*(route for router in ROUTERS for route in router.routes), *app.routes])
     return app
 
 
@@ -142,7 +154,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
     def complete() -> dict[str, Any]:
         schema = openapi()
         models = schema["components"]["schemas"]
-        for model in (ProblemDetails, EditSpec, Event, Discard, RedriveMany, AdoptObjects):
+        for model in (ProblemDetails, EditSpec, Event, Discard, RedriveMany, AdoptObjects, ReconcileBucket):
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)

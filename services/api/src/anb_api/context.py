@@ -16,6 +16,7 @@ from anb_core.ports.objects import Objects
 from anb_core.ports.queue import QueueAdmin
 from anb_core.ports.store import Store
 from anb_core.usecases.adopt_many import AdoptMany
+from anb_core.usecases.reconcile import Reconcile
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import Sweep
 from anb_core.usecases.upload_session import UploadSessions
@@ -28,7 +29,7 @@ MAX_STREAMS = 256
 
 
 BULK_THREADS = 8
-"""Maximum number of dead letters or objects that one process redrives or adopts at the same time."""
+"""Maximum number of dead letters or objects that one process redrives, adopts or reads at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Context:
     metrics: Metrics
     checks: Checks
     adopt_many: AdoptMany
+    reconcile: Reconcile
     upload_slots: Slots = field(default_factory=lambda: Slots(MAX_UPLOADS, too_many_uploads))
     stream_slots: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, too_many_streams))
     upload_threads: ThreadPoolExecutor = field(

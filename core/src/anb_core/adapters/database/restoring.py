@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select
 from anb_core.adapters.database.engine import Repository, clock
 from anb_core.adapters.database.rows import RECORDS, apply, lock_visible, record_of, result_keys, schedule_deletions
 from anb_core.adapters.database.tables import EPOCH, attempts, jobs, object_deletions, videos
-from anb_core.domain import lifecycle
+from anb_core.domain import lifecycle, restoring
 from anb_core.domain.model import Record, Result
 from anb_core.domain.reconciliation import Known
 
@@ -62,7 +62,7 @@ class RestoringRepository(Repository):
         with self.database.transaction() as connection:
             locked = lock_visible(connection, video_id)
             keys = result_keys(connection, locked.record.job.id)
-            effect = lifecycle.restore_result(
+            effect = restoring.restore_result(
                 locked.record, result, locked.now, worker=worker, by=by, attempt_keys=keys
             )
             return apply(connection, locked, effect)
@@ -70,7 +70,7 @@ class RestoringRepository(Repository):
     def render_again(self, video_id: str) -> Record:
         with self.database.transaction() as connection:
             locked = lock_visible(connection, video_id)
-            return apply(connection, locked, lifecycle.repeat(locked.record, locked.now))
+            return apply(connection, locked, restoring.repeat(locked.record, locked.now))
 
     def discard_results(self, video_id: str, keys: Collection[str]) -> None:
         with self.database.transaction() as connection:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from anb_core.domain import lifecycle
+from anb_core.domain import lifecycle, restoring
 from anb_core.domain.model import Record, Result
 from anb_core.domain.reconciliation import Known
 from anb_core.testing.store.tables import Tables
@@ -36,13 +36,13 @@ class InMemoryRestoring(Tables):
         with self.transaction() as now:
             row = self.visible(video_id)
             keys = [attempt.result_key for attempt in row.attempts]
-            effect = lifecycle.restore_result(row.record, result, now, worker=worker, by=by, attempt_keys=keys)
+            effect = restoring.restore_result(row.record, result, now, worker=worker, by=by, attempt_keys=keys)
             return self.apply(row, effect, now)
 
     def render_again(self, video_id: str) -> Record:
         with self.transaction() as now:
             row = self.visible(video_id)
-            return self.apply(row, lifecycle.repeat(row.record, now), now)
+            return self.apply(row, restoring.repeat(row.record, now), now)
 
     def discard_results(self, video_id: str, keys: Collection[str]) -> None:
         with self.transaction() as now:
