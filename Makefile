@@ -49,8 +49,8 @@ debian-packages: # Needs root
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN_PACKAGES)
 
 .PHONY: chaos
-chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers in the middle of their work: no video may be lost
-	@$(BIN)/python -m pytest -m "chaos and not debian" --numprocesses=3 --dist=worksteal
+chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers at work: no video may be lost (JOBS=1000 SEED=1: one long run)
+	@$(BIN)/python -m $(if $(JOBS),tests.chaos $(JOBS) $(or $(SEED),1),pytest -m "chaos and not debian" --numprocesses=3 --dist=worksteal)
 
 .PHONY: simulate
 simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0): no promise may be broken

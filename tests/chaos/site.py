@@ -6,7 +6,7 @@ At the end of a run, the checker judges the rows, the bucket and the queue.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -24,20 +24,22 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.model import Scope
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
+from anb_core.ports.stop import Stop
 from anb_core.ports.store import Store
 from anb_core.settings.capabilities import RetrySettings
 from anb_core.testing.promises import Evidence, check_promises, read_evidence
 from anb_core.usecases.tokens import create_token
+from anb_worker.render.engine import RenderEngine
 from tests.chaos.programs import Faults, Program, Programs, running_programs
 from tests.support import eventually
 from tests.support.tether import free_port
 
-LEASE = timedelta(seconds=9)
-HEARTBEAT = timedelta(seconds=3)
-VISIBILITY = timedelta(seconds=12)
+LEASE = timedelta(seconds=12)
+HEARTBEAT = timedelta(seconds=4)
+VISIBILITY = timedelta(seconds=16)
 
-EDIT = json.dumps({"trim": {"length": 0.5}, **{name: {"enabled": False} for name in ("intro", "outro", "watermark")}})
-"""The shortest edit, so that a render takes about a second."""
+EDIT = json.dumps({"trim": {"length": 0.1}, **{name: {"enabled": False} for name in ("intro", "outro", "watermark")}})
+"""The shortest edit, so that a render takes about half a second of a processor."""
 
 _numbers = count(1)
 
@@ -91,18 +93,11 @@ class Site:
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response | None:
         """Send a request to one of the APIs. Returns None if no API answers."""
+        options = {"timeout": 30, **options}
+        options["headers"] = {"Authorization": f"Bearer {self._secret}", **options.get("headers", {})}
         for url in self.urls:
-            try:
-                return httpx.request(
-                    method,
-                    f"{url}{path}",
-                    headers={"Authorization": f"Bearer {self._secret}", **options.pop("headers", {})},
-                    timeout=30,
-                    trust_env=False,
-                    **options,
-                )
-            except httpx.TransportError:
-                continue
+            with suppress(httpx.TransportError):
+                return httpx.request(method, f"{url}{path}", trust_env=False, **options)
         return None
 
     def upload(self, data: bytes, *, edit: str = EDIT, within: float = 120.0, **fields: str) -> str:
@@ -127,15 +122,14 @@ class Site:
         self.receipts.add(video_id)
         return video_id
 
-    def unfinished(self) -> set[str]:
-        """Return the ids of the videos that have a receipt and are not over. Deleted videos are over."""
-        found = (self.store.get(video_id) for video_id in self.receipts)
-        return {record.video.id for record in found if record and not record.job.status.terminal}
+    def all_over(self) -> bool:
+        """Return whether all jobs are over."""
+        return all(status.terminal for status in self.statuses())
 
     def until_rest(self, *, within: float = 120.0) -> float:
         """Wait until all videos are over and the queues are empty. Returns how long this took, in seconds."""
         begun = monotonic()
-        eventually(lambda: not self.unfinished(), within=within, every=0.2)
+        eventually(self.all_over, within=within, every=0.2)
         eventually(lambda: self.evidence().message_count == 0, within=within, every=0.2)
         return monotonic() - begun
 
@@ -148,8 +142,11 @@ class Site:
         check_promises(evidence, self.policy, at_rest=at_rest, earlier=earlier)
         return evidence
 
-    def evidence(self) -> Evidence:
-        """Read the database, list the bucket and count the messages, without the proxy."""
+    def evidence(self, *, queues: bool = True) -> Evidence:
+        """Read the database, list the bucket and count the messages, without the proxy.
+
+        Messages can be counted only at rest. Before, `queues` must be false.
+        """
         session = boto3.session.Session(region_name="us-east-1")
         url = self.servers.aws_url
         queue = self.environment["SQS_QUEUE_URL"].rpartition("/")[2]
@@ -162,7 +159,7 @@ class Site:
                 self.database,
                 s3=s3,
                 bucket=self.environment["S3_BUCKET"],
-                sqs=sqs,
+                sqs=sqs if queues else None,
                 queue_urls=urls,
                 receipts=self.receipts,
             )
@@ -188,7 +185,7 @@ def running_site(folder: Path, servers: Servers, cards_dir: Path, **environment:
     name = f"chaos-{os.getpid()}-{next(_numbers)}"
     scratch = folder / "tmp" / f"anb-worker-{os.getuid()}"
     scratch.mkdir(parents=True)
-    cards_dir.mkdir(parents=True, exist_ok=True)
+    RenderEngine(cards_dir).warm(Stop())
     (scratch / "cache").symlink_to(cards_dir, target_is_directory=True)
     aws_url = environment.get("AWS_ENDPOINT_URL", servers.aws_url)
     environment = {

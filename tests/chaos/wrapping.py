@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import time_machine
+
 from anb_core import bootstrap
+from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Outgoing
 
 PARTS: Mapping[str, str] = {
@@ -38,6 +42,12 @@ class _State:
     """The file that gets the name of a step at which this process or its child dies."""
     twice: bool = False
     """Whether each message is sent twice."""
+    clock: float = 0.0
+    """What the clock of this process is ahead, in seconds."""
+    refused: frozenset[str] = frozenset()
+    """Calls that fail once, before they have an effect."""
+    slow: float = 0.0
+    """Seconds by which the main step of each render takes longer."""
     engine_step: str = ""
 
 
@@ -49,6 +59,8 @@ def begin(program: str, faults: Mapping[str, Any]) -> None:
     _state.program = program
     for name, value in faults.items():
         setattr(_state, name, frozenset(value) if isinstance(value, list) else value)
+    if _state.clock:
+        time_machine.travel(time.time() + _state.clock).start()
 
 
 def step(part: str, method: str, moment: str) -> None:
@@ -89,6 +101,9 @@ class Port:
 
     def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         step(self._part, name, "before")
+        if (call := f"{self._part}.{name}") in _state.refused:
+            _state.refused -= {call}
+            raise Unavailable(self._part, f"The call {call} is refused once.")
         answer = method(*args, **options)
         step(self._part, name, "after")
         return answer
@@ -139,6 +154,8 @@ def _wrap_engine() -> None:
             def begun(name: str) -> None:
                 _state.engine_step = name
                 step("engine", name, "at")
+                if name == "main":
+                    time.sleep(_state.slow)
                 on_step(name)
 
             try:

@@ -1,0 +1,255 @@
+"""A run in which faults of all kinds happen at random, by a seed, while people upload videos."""
+
+import json
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from time import monotonic
+from urllib.parse import urlsplit
+
+import psycopg
+
+from anb_core.testing.promises import violations
+from tests.chaos import steps
+from tests.chaos.programs import Faults, Program
+from tests.chaos.site import LEASE, Servers, Site, running_site
+from tests.support import eventually
+from tests.support.proxy import Cut, Proxy, proxied
+
+UPLOADERS = 4
+MOST_UNFINISHED = 40
+"""The clients wait while so many videos are unfinished, so that videos come during the whole run."""
+CHECK_SECONDS = 30.0
+"""Time between two looks of the checker during the run."""
+CLOCK_SECONDS = 600.0
+"""How far the clock of a worker is wrong."""
+
+ANSWERS: Mapping[str, bytes] = {
+    "receive": b"ReceiveMessage",
+    "delete": b"DeleteMessage",
+    "send": b"SendMessageBatch",
+    "commit": b"COMMIT",
+}
+"""Calls whose answer can be lost, and what their request contains."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened in a run."""
+
+    seed: int
+    jobs: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """How many deliveries ended with each outcome. Deliveries whose worker died are not counted."""
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    recovery: float = 0.0
+    """Seconds from the end of the last fault until all jobs were over."""
+    broken: list[str] = field(default_factory=list)
+    """The violations that the checker found, during the run and at its end."""
+
+    def table(self) -> str:
+        """Return the report as a table in Markdown."""
+        absorbed = self.outcomes["dropped"] + self.outcomes["superseded"]
+        rows: list[tuple[str, object]] = [
+            ("seed", self.seed),
+            ("jobs", self.jobs),
+            *((f"jobs that ended as `{name}`", number) for name, number in sorted(self.statuses.items())),
+            ("faults", self.faults.total()),
+            *((f"- {kind}", number) for kind, number in self.faults.most_common()),
+            ("deliveries that a worker handled to the end", self.outcomes.total()),
+            ("duplicates and late deliveries absorbed", absorbed),
+            ("duration", f"{self.seconds:.0f} s"),
+            ("recovery: from the last fault until every job was over", f"{self.recovery:.0f} s"),
+            ("violations", len(self.broken)),
+        ]
+        return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+class Mixed:
+    """One run. `tell` gets a line about the progress from time to time."""
+
+    def __init__(
+        self, site: Site, aws: Proxy, sql: Proxy, clip: bytes, *, workers: int, seed: int, tell: Callable[[str], None]
+    ) -> None:
+        self.site = site
+        self.report = Report(seed)
+        self._proxies = {"receive": aws, "delete": aws, "send": aws, "commit": sql}
+        self._clip = clip
+        self._tell = tell
+        self._random = random.Random(seed)
+        self._calm = threading.Event()
+        self._told = site.folder / "deaths"
+        self._kinds: Mapping[str, Callable[[], None]] = {
+            "worker killed": lambda: self._kill(self._workers),
+            "API killed": lambda: self._kill(self._apis),
+            "all APIs away while a worker dies": self._no_api,
+            "worker stopped with SIGTERM": self._terminate,
+            "worker frozen past its lease": self._freeze,
+            "database connections killed": self._kill_backends,
+            "video cancelled": lambda: self._command("POST", "/cancel"),
+            "video deleted": lambda: self._command("DELETE", ""),
+            **{f"answer of {call} lost": lambda call=call: self._cut(call, Cut.AFTER) for call in ANSWERS},  # type: ignore[misc]
+            **{f"request of {call} lost": lambda call=call: self._cut(call, Cut.BEFORE) for call in ANSWERS},  # type: ignore[misc]
+        }
+        self._calls = [
+            call for call in steps.calls() if call.partition(".")[0] in {"store", "bucket", "queue", "writer"}
+        ]
+        self._apis = [site.api(lambda: self._faults("api")) for _ in range(2)]
+        self._workers = [site.worker(lambda: self._faults("worker")) for _ in range(workers)]
+
+    def run(self, jobs: int, *, pause: float) -> Report:
+        """Let `jobs` videos be uploaded while faults happen, about one in `pause` seconds. Then let all end."""
+        begun, numbers = monotonic(), count(1)
+        lock = threading.Lock()
+
+        def upload() -> None:
+            while True:
+                with lock:
+                    number = next(numbers)
+                if number > jobs:
+                    return
+                eventually(lambda: self.unfinished() < MOST_UNFINISHED, within=600, every=0.5)
+                self.site.upload(self._clip, within=300)
+
+        clients = [threading.Thread(target=upload, name=f"client {number}") for number in range(UPLOADERS)]
+        for client in clients:
+            client.start()
+        watch = threading.Thread(target=self._watch, args=(begun, jobs), name="checker")
+        watch.start()
+        while any(client.is_alive() for client in clients) or self.unfinished() > len(self._workers):
+            self._calm.wait(self._random.uniform(0, 2 * pause))
+            kind = self._random.choice(sorted(self._kinds))
+            self._kinds[kind]()
+            self.report.faults[kind] += 1
+        self._end(begun, watch)
+        return self.report
+
+    def unfinished(self) -> int:
+        """Return the number of videos that are not over."""
+        return sum(number for status, number in self.site.statuses().items() if not status.terminal)
+
+    def _end(self, begun: float, watch: threading.Thread) -> None:
+        self._calm.set()
+        watch.join()
+        for program in (*self._apis, *self._workers):
+            program.send(signal.SIGTERM)  # The next process has no faults.
+        calm = monotonic()
+        self.site.until_rest(within=600)
+        self.report.recovery, self.report.seconds = monotonic() - calm, monotonic() - begun
+        evidence = self.site.evidence()
+        self.report.broken += map(str, violations(evidence, self.site.policy, at_rest=True))
+        self.report.jobs = len(self.site.receipts)
+        self.report.statuses = dict(Counter(str(record.job.status) for record in evidence.records))
+        deaths = self._told.read_text().splitlines() if self._told.exists() else []
+        for name in deaths:
+            component = name.partition(":")[0]
+            killed = "child of the engine" if component == "child" else component
+            self._note(f"{killed} killed at a named step")
+        for worker in self._workers:
+            for line in worker.log.splitlines():
+                if '"outcome"' in line:
+                    self.report.outcomes[json.loads(line)["outcome"]] += 1
+
+    def _watch(self, begun: float, jobs: int) -> None:
+        """Let the checker look at the run from time to time, and tell the progress."""
+        earlier = None
+        eventually(lambda: self.site.receipts, within=600)
+        while not self._calm.wait(CHECK_SECONDS):
+            evidence = self.site.evidence(queues=False)
+            self.report.broken += map(str, violations(evidence, self.site.policy, earlier=earlier))
+            earlier = evidence
+            over = sum(record.job.status.terminal for record in evidence.records)
+            self._tell(
+                f"{monotonic() - begun:5.0f} s: {len(self.site.receipts)} of {jobs} videos uploaded, {over} over,"
+                f" {self.report.faults.total()} faults, {len(self.report.broken)} violations"
+            )
+
+    # -- faults
+
+    def _faults(self, kind: str) -> Faults:
+        """Return the faults of the next process: it may die at one of some steps, or see a wrong time."""
+        if self._calm.is_set():
+            return {}
+        faults: dict[str, object] = {"told": str(self._told)}
+        chance = self._random.random()
+        if chance < 0.3:
+            components = (kind, "relay", "sweep")
+            some = (self._random.choice(steps.around(call)) for call in self._random.sample(self._calls, 5))
+            faults["die_at"] = [f"{self._random.choice(components)}: {name}" for name in some]
+        elif chance < 0.5:
+            faults["kill_child_at"] = [f"child: {self._random.choice(steps.ENGINE)}"]
+            self._note("worker's clock wrong") if kind == "worker" else None
+            faults["clock"] = self._random.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
+        elif chance < 0.7:
+            faults["twice"] = True
+            self._note("every message sent twice by a process")
+        return faults
+
+    def _note(self, kind: str) -> None:
+        self.report.faults[kind] += 1
+
+    def _kill(self, programs: list[Program]) -> None:
+        self._random.choice(programs).send(signal.SIGKILL)
+
+    def _terminate(self) -> None:
+        self._random.choice(self._workers).send(signal.SIGTERM)
+
+    def _freeze(self) -> None:
+        worker = self._random.choice(self._workers)
+        worker.send(signal.SIGSTOP)
+        self._calm.wait(LEASE.total_seconds() + 2)
+        worker.send(signal.SIGCONT)
+
+    def _no_api(self) -> None:
+        for api in self._apis:
+            self.site.programs.stop(api, signal.SIGKILL)
+        self._kill(self._workers)
+        self._calm.wait(3)
+        for api in self._apis:
+            self.site.programs.restart(api)
+
+    def _cut(self, call: str, when: Cut) -> None:
+        self._proxies[call].cut(when, ANSWERS[call])
+
+    def _kill_backends(self) -> None:
+        with psycopg.connect(self.site.servers.database_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def _command(self, method: str, command: str) -> None:
+        if self.site.receipts:
+            self.site.request(method, f"/api/videos/{self._random.choice(sorted(self.site.receipts))}{command}")
+
+
+@contextmanager
+def running_mixed(
+    folder: Path,
+    servers: Servers,
+    cards_dir: Path,
+    clip: bytes,
+    *,
+    workers: int,
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[Mixed]:
+    """Start the programs of a mixed run, whose database, bucket and queue are behind proxies."""
+    sql, aws = urlsplit(servers.database_url), urlsplit(servers.aws_url)
+    assert sql.port
+    assert aws.port
+    with proxied("127.0.0.1", sql.port) as sql_proxy, proxied("127.0.0.1", aws.port) as aws_proxy:
+        addresses = {
+            "DATABASE_URL": servers.database_url.replace(f":{sql.port}/", f":{sql_proxy.port}/"),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_proxy.port}",
+        }
+        with running_site(folder, servers, cards_dir, **addresses) as site:
+            yield Mixed(site, aws_proxy, sql_proxy, clip, workers=workers, seed=seed, tell=tell)
