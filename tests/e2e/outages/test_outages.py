@@ -74,7 +74,8 @@ def _proxied(installed: Release) -> Iterator[None]:
 
 def _proxy(namespace: Namespace, name: str, host: str, port: int) -> Iterator[Json]:
     pod = program_pod(namespace.pods("api")[0], name, PROXY, {"ANB_HOST": host, "ANB_PORT": str(port)})
-    pod["spec"] |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": 0}
+    # With 0 seconds, Kubernetes would delete the pod before the proxy has ended.
+    pod["spec"] |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": 1}
     pod["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
     labels = {"app.kubernetes.io/name": name}
     template = {"metadata": {"labels": labels}, "spec": pod["spec"]}
