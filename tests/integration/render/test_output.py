@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from anb_core.domain.edit import EditSpec, Trim
+from anb_core.ports.renderer import Resources
+from anb_core.ports.stop import Stop
 from anb_worker.render.engine import STEPS, RenderEngine
 from anb_worker.render.mp4_boxes import boxes
+from tests.support import eventually
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, render_clip
 
+MAIN_BEGINS = 0.03
+"""The progress of a render when the picture of the main part begins."""
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 # The picture has four colored quarters: red and green in the upper half, blue and white in the lower half.
 QUARTERS = (
@@ -85,6 +90,32 @@ def test_progress_goes_from_nothing_to_all_and_never_back(finished: Output) -> N
 
 def test_every_step_is_announced_in_order(finished: Output) -> None:
     assert finished.steps == list(STEPS) == ["probe", "main", "audio", "title", "join", "verify"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sound_and_title_are_made_beside_the_picture_if_there_are_two_processors(
+    warm_cards: Path, footage: Path, tmp_path: Path, threads: int
+) -> None:
+    beside = [tmp_path / "sound.mp4", tmp_path / "intro.mp4"]
+
+    def on_progress(share: float) -> None:
+        if share > MAIN_BEGINS and threads > 1:
+            eventually(lambda: all(path.exists() for path in beside))
+
+    def on_step(name: str) -> None:
+        if name == "audio":
+            assert [path.exists() for path in beside] == [threads > 1] * 2
+
+    RenderEngine(warm_cards, threads=threads).render(
+        footage / "carphone_distorted.mp4",
+        EditSpec(trim=Trim(length=1)),
+        "A title",
+        tmp_path,
+        on_progress=on_progress,
+        on_step=on_step,
+        stop=Stop(),
+        resources=Resources(),
+    )
 
 
 def test_every_frame_can_be_decoded_and_comes_in_time(finished: Output) -> None:

@@ -89,14 +89,15 @@ def test_a_render_that_is_asked_to_stop_ends_at_once_with_the_reason(
     stop, shares = Stop(), [0.0]
     errors = start(engine, long_clip, workdir, stop, on_progress=shares.append)
     eventually(lambda: shares[-1] > 0.05)
-    (child,) = children_in(workdir)
+    children = children_in(workdir)
+    assert children
     stop.ask(LeaseLost())
     stop.ask(Interrupted())
     eventually(lambda: errors)
     assert isinstance(errors[0], LeaseLost)
     assert shares[-1] < 0.5
     assert not children_in(workdir)
-    assert not Path(f"/proc/{child}").exists()
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 @pytest.mark.parametrize("step", ["probe", "main", "audio", "join", "verify"])

@@ -25,6 +25,7 @@ from anb_core.domain.render_plan import RenderPlan, plan_render
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
+from anb_worker.render.beside import Beside
 from anb_worker.render.cards import Card, Cards
 from anb_worker.render.child_programs import draw_title, examine_output, probe_upload
 from anb_worker.render.drop_rights import protections
@@ -101,23 +102,25 @@ class RenderEngine:
     ) -> Rendered:
         """Make a finished video. See anb_core.ports.renderer."""
         self._check_tool()
-        render = _Render(
-            tool=self._tool,
-            input_limits=self._input_limits,
-            child_limits=self._child_limits,
-            cards=self._cards,
-            source=source.absolute(),
-            edit=edit,
-            title=title,
-            workdir=workdir.absolute(),
-            stop=stop,
-            resources=resources,
-        )
-        for name, begin, end, step in _TABLE:
-            on_step(name)
-            on_progress(begin)
-            step(render, _scaled(on_progress, begin, end))
-            stop.check()
+        with Beside(stop, alone=self._tool.threads == 1) as beside:
+            render = _Render(
+                beside=beside,
+                tool=self._tool,
+                input_limits=self._input_limits,
+                child_limits=self._child_limits,
+                cards=self._cards,
+                source=source.absolute(),
+                edit=edit,
+                title=title,
+                workdir=workdir.absolute(),
+                stop=stop,
+                resources=resources,
+            )
+            for name, begin, end, step in _TABLE:
+                on_step(name)
+                on_progress(begin)
+                step(render, _scaled(on_progress, begin, end))
+                stop.check()
         on_progress(1.0)
         return render.rendered()
 
@@ -130,6 +133,7 @@ class RenderEngine:
 class _Render:
     """The state of one render. Each step is a method, which uses the fields and files that earlier steps have set."""
 
+    beside: Beside
     tool: Tool
     input_limits: InputLimits
     child_limits: ChildLimits
@@ -143,9 +147,14 @@ class _Render:
     plan: RenderPlan = field(init=False)
     intro: Card = field(init=False)
     outro: Card = field(init=False)
+    await_sound: Callable[[], None] = field(init=False)
+    await_title: Callable[[], None] = field(init=False)
 
     def probe(self, _report: Callable[[float], None]) -> None:
-        """Probe the upload, get the cards, and plan the render. This step rejects most unusable uploads."""
+        """Probe the upload, get the cards, and plan the render. This step rejects most unusable uploads.
+
+        Sound and title need only the plan, so they are made beside the picture.
+        """
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
         # First plan without cards, to reject an unusable upload before a card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
@@ -160,6 +169,8 @@ class _Render:
             intro_frames=self.intro.frames if self.edit.intro.enabled else 0,
             outro_frames=self.outro.frames if self.edit.outro.enabled else 0,
         )
+        self.await_sound = self.beside.start(self._make_sound)
+        self.await_title = self.beside.start(self._lay_title)
 
     def main(self, report: Callable[[float], None]) -> None:
         """Render the picture of the main part. This step takes about 90 % of the time."""
@@ -179,43 +190,6 @@ class _Render:
 
         self._run(command, "rendering the picture", read, on_line, of_upload=True)
         check_pictures(self.plan, ffmpeg_commands.parse_moments(decoded.read_text()))
-
-    def audio(self, _report: Callable[[float], None]) -> None:
-        """Decode the sound of the main part, and encode the sound of the finished video."""
-        main = None
-        if self.plan.audio_index is not None:
-            main, decoded = self._file("main.nut"), self._file("heard.txt")
-            command = ffmpeg_commands.extract_command(self.tool, self.plan, self.source, main, decoded)
-            self._run(command, "reading the sound", [self.source], of_upload=True)
-            check_sound(self.plan, ffmpeg_commands.parse_spans(decoded.read_text()))
-        sounds = [Sound(self.plan.main_frames, main)]
-        if self.plan.intro_frames:
-            sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))
-        if self.plan.outro_frames:
-            sounds.append(Sound(self.plan.outro_frames, self.outro.sound))
-        command = ffmpeg_commands.sound_command(self.tool, sounds, self._file("sound.mp4"))
-        self._run(command, "making the sound", [Path(sound.file) for sound in sounds if sound.file is not None])
-
-    def lay_title(self, _report: Callable[[float], None]) -> None:
-        """Draw the title over the project's own intro. The deployment's own intro is copied and gets no title."""
-        if not self.plan.intro_frames:
-            return
-        picture = self._file("title.png")
-        size = None
-        if self.intro.takes_title:
-            size = draw_title(self.title, picture, workdir=self.workdir, stop=self.stop)
-        if size is None:
-            shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
-            return
-        command = ffmpeg_commands.title_command(
-            self.tool,
-            self.intro.picture,
-            self.plan.intro_frames,
-            title=picture,
-            top_left=((WIDTH - size[0]) // 2, TITLE_MIDDLE - size[1] // 2),
-            output=self._file("intro.mp4"),
-        )
-        self._run(command, "laying the title over the intro", [self.intro.picture])
 
     def join(self, _report: Callable[[float], None]) -> None:
         """Join the pictures of the parts without encoding them again, and add the sound."""
@@ -242,6 +216,44 @@ class _Render:
         plan = self.plan
         return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
 
+    def _make_sound(self, stop: Stop) -> None:
+        """Decode the sound of the main part, and encode the sound of the finished video."""
+        main = None
+        if self.plan.audio_index is not None:
+            main, decoded = self._file("main.nut"), self._file("heard.txt")
+            command = ffmpeg_commands.extract_command(self.tool, self.plan, self.source, main, decoded)
+            self._run(command, "reading the sound", [self.source], of_upload=True, stop=stop)
+            check_sound(self.plan, ffmpeg_commands.parse_spans(decoded.read_text()))
+        sounds = [Sound(self.plan.main_frames, main)]
+        if self.plan.intro_frames:
+            sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))
+        if self.plan.outro_frames:
+            sounds.append(Sound(self.plan.outro_frames, self.outro.sound))
+        command = ffmpeg_commands.sound_command(self.tool, sounds, self._file("sound.mp4"))
+        read = [Path(sound.file) for sound in sounds if sound.file is not None]
+        self._run(command, "making the sound", read, stop=stop)
+
+    def _lay_title(self, stop: Stop) -> None:
+        """Draw the title over the project's own intro. The deployment's own intro is copied and gets no title."""
+        if not self.plan.intro_frames:
+            return
+        picture = self._file("title.png")
+        size = None
+        if self.intro.takes_title:
+            size = draw_title(self.title, picture, workdir=self.workdir, stop=stop)
+        if size is None:
+            shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
+            return
+        command = ffmpeg_commands.title_command(
+            self.tool,
+            self.intro.picture,
+            self.plan.intro_frames,
+            title=picture,
+            top_left=((WIDTH - size[0]) // 2, TITLE_MIDDLE - size[1] // 2),
+            output=self._file("intro.mp4"),
+        )
+        self._run(command, "laying the title over the intro", [self.intro.picture], stop=stop)
+
     def _parts(self) -> list[tuple[Path, int]]:
         """Return the path and the number of frames of each part of the finished file, in order."""
         frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
@@ -258,8 +270,10 @@ class _Render:
         on_line: Callable[[str], None] = lambda _: None,
         *,
         of_upload: bool = False,
+        stop: Stop | None = None,
     ) -> None:
-        workdir, stop, limits = self.workdir, self.stop, self.child_limits
+        """Run an ffmpeg command. Work beside the steps passes its own `stop`."""
+        workdir, stop, limits = self.workdir, stop or self.stop, self.child_limits
         finished = run(command, workdir=workdir, stop=stop, limits=limits, read=read, on_line=on_line)
         if finished.code != 0 and (unmixed := ffmpeg_commands.take_two_channels(command, finished.stderr)):
             finished = run(unmixed, workdir=workdir, stop=stop, limits=limits, read=read)
@@ -272,8 +286,8 @@ class _Render:
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),
-    ("audio", 0.88, 0.92, _Render.audio),
-    ("title", 0.92, 0.97, _Render.lay_title),
+    ("audio", 0.88, 0.92, lambda render, _: render.await_sound()),
+    ("title", 0.92, 0.97, lambda render, _: render.await_title()),
     ("join", 0.97, 0.98, _Render.join),
     ("verify", 0.98, 1.0, _Render.verify),
 )
