@@ -53,8 +53,8 @@ chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers at work: no video 
 	@$(BIN)/python -m $(if $(JOBS),tests.chaos $(JOBS) $(or $(SEED),1),pytest -m "chaos and not debian" --numprocesses=3 --dist=worksteal)
 
 .PHONY: simulate
-simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0): no promise may be broken
-	@$(BIN)/python -m tests.simulation $(or $(FIRST),0) $(or $(SEEDS),20000)
+simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0), or every two of them (SEEDS=all)
+	@$(BIN)/python -m tests.simulation $(if $(filter all,$(SEEDS)),,$(or $(FIRST),0) $(or $(SEEDS),20000))
 
 .PHONY: fuzz
 fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, or give a correct result

@@ -1,44 +1,51 @@
-"""Runs many seeds: `python -m tests.simulation FIRST COUNT`. Prints the story of each seed that breaks a promise."""
+"""Runs many seeds (`python -m tests.simulation FIRST COUNT`), or all schedules with two events (without arguments).
+
+Prints the story of each run that breaks a promise.
+"""
 
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
 from multiprocessing import Pool
-from pathlib import Path
 
 import structlog
 
+from tests.simulation.exhaustive import Search, searches
 from tests.simulation.properties import NAMES
 from tests.simulation.simulation import Run, run, shrink, told
 
 BATCH = 200
 """Number of seeds that a process runs before it reports."""
 
+PARTS = 40
+"""Number of parts of each exhaustive search."""
 
-def _batch(folder: str, seeds: Iterable[int]) -> tuple[Counter[str], list[Run], Counter[str]]:
+
+def _batch(batch: Search | range) -> tuple[Counter[str], list[Run], Counter[str]]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    own = Path(tempfile.mkdtemp(dir=folder))
     seen, broken, sums = Counter[str](), list[Run](), Counter[str]()
-    for seed in seeds:
-        done = run(seed, own)
+    for done in batch.runs() if isinstance(batch, Search) else map(run, batch):
         seen += done.seen
         sums += Counter(runs=1, calls=len(done.calls), switches=done.switches, faults=len(done.schedule))
         if done.violations:
-            broken.append(shrink(done, own))
+            broken.append(shrink(done))
     return seen, broken, sums
 
 
-def main(first: int, count: int) -> int:
-    """Run `count` seeds from `first` on, with all processors. Return the exit status."""
-    began, last = time.monotonic(), first + count
-    batches = [range(start, min(start + BATCH, last)) for start in range(first, last, BATCH)]
+def seeds(first: int, count: int) -> list[range]:
+    """Divide `count` seeds from `first` on into batches."""
+    last = first + count
+    return [range(start, min(start + BATCH, last)) for start in range(first, last, BATCH)]
+
+
+def main(batches: Iterable[Search | range]) -> int:
+    """Run all batches, with all processors. Return the exit status."""
+    began = time.monotonic()
     seen, sums, broken = Counter[str](), Counter[str](), 0
-    with tempfile.TemporaryDirectory() as folder, Pool(os.cpu_count()) as pool:
-        for some, found, more in pool.imap_unordered(partial(_batch, folder), batches):
+    with Pool(os.cpu_count()) as pool:
+        for some, found, more in pool.imap_unordered(_batch, batches):
             seen += some
             sums += more
             broken += len(found)
@@ -53,4 +60,4 @@ def main(first: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(seeds(*map(int, sys.argv[1:])) if sys.argv[1:] else searches(PARTS)))

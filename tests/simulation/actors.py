@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from anb_core.usecases.upload_session import UploadSessions
 from anb_core.usecases.visibility import Caller
 from anb_worker.lease import LeaseKeeper, Terms
 from tests.simulation.faults import Kind
-from tests.simulation.scheduler import Flag, Process, Runtime
+from tests.simulation.scheduler import Flag, Process, Runtime, Scheduler
 from tests.simulation.world import World
 
 POLICY = RetryPolicy(max_failures=3, max_lost=3, backoff_base=timedelta(seconds=2), backoff_cap=timedelta(seconds=6))
@@ -51,22 +52,40 @@ class RelayRuntime(Runtime):
 
     def __init__(self, world: World, process: Process) -> None:
         super().__init__(world.scheduler, process, world.errors)
-        self._world = world
+        self._next_outbox = world.next_outbox
 
     def event(self) -> Event:
-        return _Wakening(self.scheduler, self._world)
+        return Collapsed(self.scheduler, Flag(self.scheduler), self._next_outbox)
 
 
-class _Wakening(Flag):
-    def __init__(self, scheduler: Any, world: World) -> None:
-        super().__init__(scheduler)
-        self._world = world
+@dataclass(frozen=True, slots=True)
+class Collapsed:
+    """An event for which a thread waits again and again. Of its timeouts, the first one after `needed` happens."""
+
+    scheduler: Scheduler
+    flag: Event
+    needed: Callable[[], float]
+
+    def is_set(self) -> bool:
+        return self.flag.is_set()
+
+    def set(self) -> None:
+        self.flag.set()
+
+    def clear(self) -> None:
+        self.flag.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        next_look = self.scheduler.now + (timeout or 0.0)
-        if not self.value:
-            self.scheduler.wait(None, lambda: 0.0 if self.value else max(next_look, self._world.next_outbox()))
-        return self.value
+        assert timeout
+        first = self.scheduler.now + timeout
+
+        def ready() -> float:
+            late = max(0.0, self.needed() - first)
+            return 0.0 if self.is_set() else late if late == math.inf else first + math.ceil(late / timeout) * timeout
+
+        if not self.is_set():
+            self.scheduler.wait(None, ready)
+        return self.is_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +98,7 @@ class Parts:
     runtime: Runtime
     relay: Relay
     sweep: Sweep
-    no_sweep_before: float
+    world: World
 
     @classmethod
     def of(cls, world: World, process: Process) -> "Parts":
@@ -104,12 +123,12 @@ class Parts:
             wake_relay=relay.wake,
             runtime=runtime,
         )
-        return cls(store, objects, queue, runtime, relay, sweep, world.setup.no_sweep_before)
+        return cls(store, objects, queue, runtime, relay, sweep, world)
 
     def run_sweep(self, stop: Event) -> None:
-        """Sweep until `stop` is set, but not before the time of the setup."""
-        stop.wait(max(0.0, self.no_sweep_before - self.runtime.monotonic()))
-        self.sweep.run(stop)
+        """Sweep until `stop` is set, but not before the time of the setup. Leave out passes that would find nothing."""
+        stop.wait(max(0.0, self.world.setup.no_sweep_before - self.runtime.monotonic()))
+        self.sweep.run(Collapsed(self.world.scheduler, stop, self.world.next_sweep))
 
 
 # -- the API
@@ -145,7 +164,7 @@ def _upload(world: World, sessions: UploadSessions, key: str) -> None:
         except Held as error:
             sessions.runtime.sleep(error.wait.total_seconds())
         except Unavailable:
-            sessions.runtime.sleep(1.0)
+            sessions.runtime.sleep(5.0)
         except Refused:
             world.answered.add(key)
         else:
@@ -180,13 +199,35 @@ def _command(world: World, parts: Parts, kind: Kind) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file or a folder in memory, with the methods of `Path` that a worker needs."""
+
+    contents: dict[str, bytes]
+    name: str = ""
+
+    def __truediv__(self, name: str) -> "File":
+        return File(self.contents, name)
+
+    @property
+    def parent(self) -> "File":
+        return File(self.contents)
+
+    def write_bytes(self, data: bytes) -> None:
+        self.contents[self.name] = data
+
+    def read_bytes(self) -> bytes:
+        return self.contents[self.name]
+
+    def open(self, _mode: str) -> BytesIO:
+        return BytesIO(self.contents[self.name])
+
+
+@dataclass(frozen=True, slots=True)
 class Scratch:
-    """The folder of a worker, which it uses for one attempt after the other."""
+    """Makes the folder of an attempt."""
 
-    folder: Path
-
-    def make(self, attempt_id: str, source_size: int) -> Path:  # noqa: ARG002 - the port's signature
-        return self.folder
+    def make(self, attempt_id: str, source_size: int) -> Any:  # noqa: ARG002 - the port's signature
+        return File({})
 
     def clear(self, attempt_id: str) -> None: ...
 
@@ -238,7 +279,7 @@ def worker(world: World, process: Process) -> None:
         renderer=Renderer(world, process),
         relay=parts.relay,
         keep=partial(LeaseKeeper, store=parts.store, queue=parts.queue, terms=terms, runtime=runtime),
-        scratch=Scratch(world.folder / process.name),
+        scratch=Scratch(),
         load_resources=Resources,
         policy=POLICY,
         runtime=runtime,

@@ -1,14 +1,7 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for the workers' files. All runs use it, one after the other."""
-    return tmp_path_factory.mktemp("simulation")
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,9 @@ RULES: Sequence[tuple[str, Rule]] = (
 )
 """The rules of the checker, and rules that need to know which faults are possible in a run."""
 
-CONDITIONS: Mapping[str, Callable[[Case, Facts], bool]] = {
+Condition = Callable[[Case, Facts], bool]
+
+CONDITIONS: Mapping[str, Condition] = {
     "L1: an upload got its 202, and its job needed several attempts": lambda case, facts: (
         case.job.video_id in facts.evidence.receipts and len(case.attempts) > 1
     ),
@@ -83,19 +85,22 @@ NAMES = (*CONDITIONS, NEAR_THE_END)
 
 @dataclass(slots=True)
 class Properties:
-    """Checks the properties of one run, and counts their conditions in `seen`."""
+    """Checks the properties of one run. `seen` has 1 for each condition that occurred."""
 
     policy: RetryPolicy
     seen: Counter[str] = field(default_factory=Counter)
     found: list[Violation] = field(default_factory=list)
+    _unseen: dict[str, Condition] = field(default_factory=lambda: dict(CONDITIONS))
     _earlier: Facts | None = None
 
     def violated(self, evidence: Evidence, *, at_rest: bool = False) -> bool:
         """Check all rules, and add each violation to `found`. Return whether there is one."""
         facts = Facts(evidence, self.policy, at_rest=at_rest, earlier=self._earlier)
         self.found += [Violation(promise, sentence) for promise, rule in RULES for sentence in rule(facts)]
-        for name, condition in CONDITIONS.items():
-            self.seen[name] += any(condition(case, facts) for case in facts.cases.values())
+        for case in facts.cases.values():
+            for name in [name for name, condition in self._unseen.items() if condition(case, facts)]:
+                self.seen[name] = 1
+                del self._unseen[name]
         facts.earlier = None
         self._earlier = facts
         return bool(self.found)

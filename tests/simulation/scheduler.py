@@ -4,7 +4,7 @@ A thread runs until it waits. Then the thread that is ready first runs, so that 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -41,7 +41,9 @@ class Thread:
     process: Process
     scheduler: "Scheduler"
     body: greenlet
-    ready: Ready
+    until: float
+    """The time at which it goes on, if it does not become `ready` before."""
+    ready: Ready | None
     turn: int
 
     def is_alive(self) -> bool:
@@ -66,6 +68,11 @@ class Scheduler:
         self._closed = False
 
     @property
+    def threads(self) -> Sequence[Thread]:
+        """The threads of all living processes, in the order in which they went on last."""
+        return sorted(self._threads, key=lambda one: one.turn)
+
+    @property
     def current(self) -> Thread:
         """The thread that runs now."""
         if self._closed or self._current is None:
@@ -74,15 +81,15 @@ class Scheduler:
 
     def start(self, process: Process, name: str, run: Callable[[], None], *, after: float = 0.0) -> Thread:
         """Add a thread, which begins in `after` seconds."""
-        at = self.now + after
-        thread = Thread(name, process, self, greenlet(run, self._hub), lambda: at, self._next_turn())
+        thread = Thread(name, process, self, greenlet(run, self._hub), self.now + after, None, self._next_turn())
         self._threads.append(thread)
         return thread
 
-    def wait(self, seconds: float | None, ready: Ready = lambda: math.inf) -> None:
+    def wait(self, seconds: float | None, ready: Ready | None = None) -> None:
         """Block the current thread for `seconds`, or until it is `ready`. In the meantime, other threads run."""
-        thread, until = self.current, math.inf if seconds is None else self.now + seconds
-        thread.ready = lambda: min(until, ready())
+        thread = self.current
+        thread.until = math.inf if seconds is None else self.now + seconds
+        thread.ready = ready
         self._switch_away(thread)
 
     def die(self, process: Process) -> None:
@@ -96,11 +103,7 @@ class Scheduler:
     def run(self, until: float, done: Callable[[], bool]) -> bool:
         """Run all threads until `done` or the time `until`. Return whether it is done."""
         while not done():
-            thread, at = min(
-                ((one, max(self.now, one.process.frozen_until, one.ready())) for one in self._threads),
-                key=lambda found: (found[1], found[0].turn),
-                default=(None, math.inf),
-            )
+            thread, at = self._next()
             if thread is None or at > until:
                 self.now = until
                 return False
@@ -124,6 +127,18 @@ class Scheduler:
         for thread in (*self._threads, *self._ended):
             if thread.body:
                 thread.body.throw(GreenletExit)
+
+    def _next(self) -> tuple[Thread | None, float]:
+        """Return the thread that goes on first, and the time at which it does."""
+        first, at, now = None, math.inf, self.now
+        for one in self._threads:
+            its = one.until
+            if one.ready and its > now:
+                its = min(its, one.ready())
+            its = max(now, its, one.process.frozen_until)
+            if its < at or (its == at and first and one.turn < first.turn):
+                first, at = one, its
+        return first, at
 
     def _switch_away(self, thread: Thread) -> None:
         thread.turn = self._next_turn()

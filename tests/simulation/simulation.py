@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from tests.simulation.actors import LEASE, POLICY, api, operator, worker
+from tests.simulation.actors import LEASE, POLICY, VISIBILITY, api, operator, worker
 from tests.simulation.faults import Call, Chance, Focus, Plan, Replay, Schedule, faults_at
 from tests.simulation.properties import Properties
+from tests.simulation.states import state_of
 from tests.simulation.world import Setup, World
 
 STATED_TIME = 600.0
@@ -35,19 +35,22 @@ class Run:
     seconds: float
     """Duration of the run in simulated time."""
     story: Sequence[str] = ()
+    states: Sequence[Hashable] = ()
+    """The state before each of the calls."""
 
 
 def run(
     seed: int,
-    folder: Path,
     schedule: Schedule | None = None,
     *,
     setup: Setup | None = None,
     focus: Focus | None = None,
     story: bool = False,
+    states: bool = False,
 ) -> Run:
     """Run with the faults of a schedule. The seed chooses the schedule and the setup, if they are not given."""
     chance = random.Random(seed)
+    random.seed(seed)
     drawn = Setup(
         uploads=chance.choice((1, 1, 2)),
         fifo=chance.random() < 0.2,
@@ -57,10 +60,12 @@ def run(
     )
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
     setup = setup or drawn
-    world = World(seed, setup, plan, Properties(POLICY), folder, LEASE.total_seconds())
+    world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
     world.story = [] if story else None
+    passed: list[Hashable] = []
+    if states:
+        world.observe = lambda world: passed.append(state_of(world))
     for name in ("worker-1", "worker-2"):
-        (folder / name).mkdir(exist_ok=True)
         world.launch(name, partial(worker, world))
     world.launch("api", partial(api, world))
     world.launch("operator", partial(operator, world))
@@ -78,6 +83,7 @@ def run(
         world.scheduler.switches,
         world.scheduler.now,
         world.story or (),
+        passed,
     )
 
 
@@ -95,28 +101,30 @@ def _finish(world: World) -> None:
     if not world.properties.found:
         world.check(at_rest=True)
     if not world.properties.found:
-        world.plan = Replay({})
+        calls = len(world.calls)
+        world.plan, world.observe = Replay({}), lambda _: None
         world.scheduler.skip(LATER)
         world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_deletions)
         world.check(at_rest=True)
+        del world.calls[calls:]
 
 
-def each_single_fault(folder: Path, base: Schedule) -> Iterator[Run]:
+def each_single_fault(base: Schedule) -> Iterator[Run]:
     """Run with each single fault at each call of a run of one video. The faults of `base` happen in each run, too."""
-    for call in run(0, folder, base, setup=Setup()).calls:
+    for call in run(0, base, setup=Setup()).calls:
         if call.place not in base and call.method != "ping":
             for fault in faults_at(call):
-                yield run(0, folder, {**base, call.place: fault}, setup=Setup())
+                yield run(0, {**base, call.place: fault}, setup=Setup())
 
 
-def shrink(found: Run, folder: Path) -> Run:
+def shrink(found: Run) -> Run:
     """Return a run with as few faults as possible that violates a property of the same promise, with its story."""
     schedule, promise = dict(found.schedule), _promise(found)
     for place in sorted(schedule, reverse=True):
         fewer = {other: fault for other, fault in schedule.items() if other != place}
-        if _promise(run(found.seed, folder, fewer, setup=found.setup)) == promise:
+        if _promise(run(found.seed, fewer, setup=found.setup)) == promise:
             schedule = fewer
-    return run(found.seed, folder, schedule, setup=found.setup, story=True)
+    return run(found.seed, schedule, setup=found.setup, story=True)
 
 
 def _promise(found: Run) -> str:

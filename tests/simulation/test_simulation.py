@@ -1,58 +1,62 @@
 """Tests that no order of calls and no faults break a promise, and that the simulation would notice it if they did."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.simulation.exhaustive import FAILED_RENDER, FAULTS, PREEMPTIONS, Search
 from tests.simulation.faults import Fault, Kind, Place
 from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT, Mutant
 from tests.simulation.properties import NAMES
 from tests.simulation.simulation import each_single_fault, run, shrink, told
 
-SEEDS = range(300)
+SEEDS = range(20_000)
+
+BATCH = 1000
+"""Number of seeds in one test, so that the tests can share the processors."""
+
+PARTS = 16
+"""Number of tests of the exhaustive search."""
 
 DEATH_IN_RENDER = {Place("worker-1", 6): Fault(Kind.DIE_AFTER, 30.0)}
 
 LOST_CLAIM = {Place("worker-1", 3): Fault(Kind.LOSE_ANSWER)}
 
-FAILED_RENDER = {Place("worker-1", 6): Fault(Kind.FAIL)}
 
-
-def test_without_a_fault_every_video_is_processed_at_once(folder: Path) -> None:
-    good = run(1, folder, {}, story=True)
+def test_without_a_fault_every_video_is_processed_at_once() -> None:
+    good = run(1, {}, story=True)
     assert good.violations == []
     assert good.seen["L1: a job waits without an outbox entry"]
     assert not good.seen["L7: an attempt was lost"]
     assert sum("database.publish" in line for line in good.story) == good.setup.uploads
 
 
-def test_a_worker_that_dies_is_replaced(folder: Path) -> None:
-    survived = run(1, folder, DEATH_IN_RENDER, story=True)
+def test_a_worker_that_dies_is_replaced() -> None:
+    survived = run(1, DEATH_IN_RENDER, story=True)
     assert survived.violations == []
     assert survived.seen["L7: an attempt was lost"]
     assert any("!! call 6 of worker-1: the process dies" in line for line in survived.story)
 
 
-def test_a_seed_always_gives_the_same_run_and_its_schedule_gives_it_again(folder: Path) -> None:
+def test_a_seed_always_gives_the_same_run_and_its_schedule_gives_it_again() -> None:
     for seed in range(10):
-        first = run(seed, folder, story=True)
-        assert run(seed, folder, story=True) == first
-        assert run(seed, folder, first.schedule, story=True) == first
+        first = run(seed, story=True)
+        assert run(seed, story=True) == first
+        assert run(seed, first.schedule, story=True) == first
 
 
-def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [mutant] = [one for one in MUTANTS if one.guard == "the sweep ends expired leases"]
     mutant.weaken(monkeypatch)
     superfluous = {
         Place("worker-2", 2): Fault(Kind.WAIT, 1.0),
         Place("api/relay", 1): Fault(Kind.SEND_TWICE),
     }
-    found = run(1, folder, {**superfluous, **LOST_CLAIM})
+    found = run(1, {**superfluous, **LOST_CLAIM})
     assert found.violations
-    shrunk = shrink(found, folder)
+    shrunk = shrink(found)
     assert shrunk.schedule == LOST_CLAIM
     story = told(shrunk)
     assert "L1: A client got the status 202" in story
@@ -60,36 +64,62 @@ def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(
 
 
 @pytest.mark.chaos
-def test_no_seed_breaks_a_promise_and_every_condition_occurs(folder: Path) -> None:
+@pytest.mark.parametrize("first", SEEDS[::BATCH])
+def test_no_seed_breaks_a_promise_and_every_condition_occurs(first: int) -> None:
     seen = Counter[str]()
-    for seed in SEEDS:
-        done = run(seed, folder)
+    for seed in SEEDS[first : first + BATCH]:
+        done = run(seed)
         if done.violations:
-            pytest.fail(told(shrink(done, folder)))
+            pytest.fail(told(shrink(done)))
         seen += done.seen
     assert not set(NAMES) - seen.keys(), "these conditions never occurred, so their rules hold for no reason"
 
 
 @pytest.mark.chaos
-def test_no_single_fault_at_any_call_breaks_a_promise_after_a_failed_try(folder: Path) -> None:
+def test_no_single_fault_at_any_call_breaks_a_promise_after_a_failed_try() -> None:
     runs = 0
-    for done in each_single_fault(folder, FAILED_RENDER):
+    for done in each_single_fault(FAILED_RENDER):
         runs += 1
         if done.violations:
-            pytest.fail(told(shrink(done, folder)))
+            pytest.fail(told(shrink(done)))
     assert runs > 800
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(FAULTS, (*FAULTS, *PREEMPTIONS)), (PREEMPTIONS, FAULTS)],
+    ids=["a fault first", "a preemption first"],
+)
+def test_no_two_events_break_a_promise_after_a_failed_try(
+    first: Sequence[Fault], second: Sequence[Fault], part: int
+) -> None:
+    runs = 0
+    for done in Search(FAILED_RENDER, first, second, part, PARTS).runs():
+        runs += 1
+        if done.violations:
+            pytest.fail(told(shrink(done)))
+    assert runs > 50
+
+
+def test_a_run_in_a_state_seen_before_is_not_continued() -> None:
+    events = (Fault(Kind.LOSE_ANSWER),)
+    continued = {next(iter(one.schedule)) for one in Search({}, events, events).runs() if len(one.schedule) > 1}
+    assert Place("worker-1", 3) in continued, "the job keeps its lease, and nobody has it"
+    assert Place("worker-1/lease-progress", 0) not in continued, "the progress is written again"
+
+
+@pytest.mark.chaos
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
-def test_a_weakened_guard_is_noticed(mutant: Mutant, folder: Path) -> None:
+def test_a_weakened_guard_is_noticed(mutant: Mutant) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutant.weaken(patch)
-        runs = (run(seed, folder, focus=mutant.focus) for seed in SEEDS_A_MUTANT)
+        runs = (run(seed, focus=mutant.focus) for seed in SEEDS_A_MUTANT)
         found = next((done for done in runs if done.violations), None)
     assert found, "no seed shows that this guard is needed"
     assert found.violations[0].partition(":")[0] in mutant.promises, found.violations
-    assert run(found.seed, folder, focus=mutant.focus).violations == [], "this seed also breaks the real code"
+    assert run(found.seed, focus=mutant.focus).violations == [], "this seed also breaks the real code"
 
 
 def test_the_document_shows_the_table_of_guards() -> None:

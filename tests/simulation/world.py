@@ -6,12 +6,11 @@ Every call of a port is a place where a fault may happen. After every change, th
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from anb_core.domain.errors import BadInput, Transient, Unavailable
@@ -29,9 +28,10 @@ from tests.simulation.story import brief
 
 UNJUDGED = {
     *("get", "head", "depth", "retention", "delay", "ping", "render", "fetch", "exclusively", "end exclusively"),
-    *("extend", "writing", "write", "end writing", "renew_upload"),
+    *("extend", "writing", "write", "end writing", "renew_upload", "report_progress"),
 }
-"""Calls after which the properties are not checked, because they change nothing that a property is about."""
+"""Calls after which the properties are not checked: they change nothing that a property is about, or, like progress,
+nothing that the next check would not show as well."""
 
 UNCHANGED = {
     *("hold_outbox", "end_expired_leases", "end_expired_uploads", "requeue_unclaimed", "requeue_overdue"),
@@ -53,6 +53,11 @@ class Queue(InMemoryQueue):
         # On a FIFO queue, the first message of a group hides the other ones.
         first = {entry.group if self.fifo else number: entry for number, entry in reversed([*enumerate(self._entries)])}
         return min((entry.visible_at for entry in first.values()), default=None)
+
+    @property
+    def entries(self) -> Sequence[Any]:
+        """The messages, in their order."""
+        return self._entries
 
     def redeliver(self) -> None:
         for entry in self._entries:
@@ -97,8 +102,8 @@ class World:
     setup: Setup
     plan: Plan
     properties: Properties
-    folder: Path
     lease_seconds: float
+    visibility: timedelta
     scheduler: Scheduler = field(default_factory=Scheduler)
     objects: InMemoryObjects = field(default_factory=InMemoryObjects)
     receipts: set[str] = field(default_factory=set)
@@ -111,6 +116,8 @@ class World:
     story: list[str] | None = None
     """Gets a line for each call and fault, if it is a list."""
     calls: list[Call] = field(default_factory=list)
+    observe: Callable[["World"], None] = lambda _: None
+    """Called before each call."""
     disturbed_until: float = field(init=False)
     """The simulated time at which the effects of the last fault end."""
     commands: list[Thread] = field(default_factory=list)
@@ -121,7 +128,9 @@ class World:
         self.random = random.Random(self.seed)
         self.runtime = Runtime(self.scheduler, Process("world"), self.errors)
         self.store = InMemoryStore(self.database_now, partial(self.new_id, "row"))
-        self.queue = Queue("queue.fifo" if self.setup.fifo else "queue", now=self.true_now, runtime=self.runtime)
+        self.queue = Queue(
+            "queue.fifo" if self.setup.fifo else "queue", self.visibility, now=self.true_now, runtime=self.runtime
+        )
         self.disturbed_until = self.setup.no_sweep_before
         self._clock_offset = 0.0
         self._outages: dict[str, float] = {}
@@ -144,6 +153,17 @@ class World:
         return self.seconds(
             min((row.send_after for row in self.store.outbox.values()), default=None), self._clock_offset
         )
+
+    def next_sweep(self) -> float:
+        """Return the simulated time from which a sweep may find something. 0 if it may find it now."""
+        found = [deletion.due for deletion in self.store.deletions]
+        for video_id, row in self.store.rows.items():
+            job, at = row.record.job, row.record.job.lease_expires_at or row.upload_expires_at
+            if at:
+                found.append(at)
+            elif not job.status.terminal and video_id not in self.store.outbox:
+                return 0.0
+        return self.seconds(min(found, default=None), self._clock_offset)
 
     def new_id(self, kind: str) -> str:
         self._counts[kind] += 1
@@ -186,6 +206,7 @@ class World:
         place = Place(thread.name, self._counts[thread.name])
         self._counts[thread.name] += 1
         self.calls.append(Call(place, part, method))
+        self.observe(self)
         fault = self.plan.fault(place, part, method)
         if fault:
             self._tell(f"!! {place}: {fault}")
@@ -216,7 +237,8 @@ class World:
     def check_lease(self, process: Process) -> None:
         """Check that the attempt of this process, which is still rendering, can have its lease."""
         now, until = self.scheduler.now, process.lease_until
-        self.properties.seen[NEAR_THE_END] += now > until - 1.0
+        if now > until - 1.0:
+            self.properties.seen[NEAR_THE_END] = 1
         if now > max(until, process.frozen_until) + GRACE_SECONDS:
             self.properties.broken(
                 "lease", f"{process.name} renders at {now:.1f} s, but its lease ended at {until:.1f} s."
@@ -225,7 +247,9 @@ class World:
 
     def evidence(self) -> Evidence:
         evidence = in_memory_evidence(self.store, self.objects, self.queue, receipts=self.receipts)
-        return replace(evidence, messages=[*(evidence.messages or ()), *self.forgotten])
+        if self.forgotten:
+            return replace(evidence, messages=[*(evidence.messages or ()), *self.forgotten])
+        return evidence
 
     def _before(self, fault: Fault, process: Process, part: str) -> None:
         """Let a fault happen that happens before the call, or instead of it."""

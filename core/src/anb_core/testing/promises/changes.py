@@ -33,10 +33,11 @@ def _no_outcome_changes(facts: Facts) -> Iterator[str]:
 
 
 def _events_are_only_appended(facts: Facts) -> Iterator[str]:
-    seen = [event.id for event in facts.earlier.evidence.events] if facts.earlier else []
+    seen = {event.id for event in facts.earlier.evidence.events} if facts.earlier else set()
+    last = max(seen, default=0)
     for event in facts.evidence.events:
-        if event.id <= max(seen, default=0) and event.id not in seen:
-            yield f"Event {event.id} was added before event {max(seen)}, which readers may have passed."
+        if event.id <= last and event.id not in seen:
+            yield f"Event {event.id} was added before event {last}, which readers may have passed."
 
 
 def _pairs(facts: Facts) -> Iterator[tuple[Case, Case]]:

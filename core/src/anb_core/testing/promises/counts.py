@@ -1,8 +1,8 @@
 """The rules of L3 to L7: no message is lost, counters are right, feeds and VideoJobs show all changes."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import lru_cache
 
 from anb_core.domain.adoption import OURS
 from anb_core.domain.codes import VIDEOS
@@ -21,15 +21,15 @@ def _every_waiting_job_has_a_message(facts: Facts) -> Iterator[str]:
     waiting = [case for case in facts.cases.values() if case.waits and not case.entries]
     count, messages = facts.evidence.message_count, facts.evidence.messages
     if messages is not None:
-        named = Counter[tuple[str, int | None]]()
-        for body in messages:
+        named = set[tuple[str, int | None]]()
+        for body in messages if waiting else ():
             try:
                 message = decode(body)
             except UnreadableMessage:
                 continue
-            named[message.video_id, message.generation] += 1
+            named.add((message.video_id, message.generation))
         for case in waiting:
-            if not named[case.job.video_id, case.job.generation] and not named[case.job.video_id, None]:
+            if named.isdisjoint({(case.job.video_id, case.job.generation), (case.job.video_id, None)}):
                 yield f"{case.name} waits without an outbox entry, and no queue has a message for it."
     elif count is not None and len(waiting) > count:
         ids = ", ".join(case.job.video_id for case in waiting)
@@ -51,18 +51,25 @@ def _lost(body: str, facts: Facts) -> Iterator[str]:
 
     A message is lost if it names a video that does not exist, or if it is unreadable.
     """
-    try:
-        created = created_objects(body)
-        if created is None:
-            named = [decode(body).video_id]
-        else:
-            named = [one.video_id for one in created if not _is_ignored(one)]
-    except UnreadableMessage as error:
-        yield f"it is not recorded as a dead letter, and {error}"
+    named = _named(body)
+    if isinstance(named, str):
+        yield named
         return
     for video_id in named:
         if video_id not in facts.cases and video_id not in facts.events:
             yield f"there is no video {video_id}"
+
+
+@lru_cache(maxsize=10_000)
+def _named(body: str) -> Sequence[str] | str:
+    """Return the ids of the videos that a message names. A reason if it is unreadable. Each body is read often."""
+    try:
+        created = created_objects(body)
+        if created is None:
+            return [decode(body).video_id]
+        return [one.video_id for one in created if not _is_ignored(one)]
+    except UnreadableMessage as error:
+        return f"it is not recorded as a dead letter, and {error}"
 
 
 def _is_ignored(created: CreatedObject) -> bool:

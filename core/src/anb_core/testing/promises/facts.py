@@ -44,18 +44,14 @@ class Case:
         return job.status is Status.UPLOADED and job.not_before is not None and job.not_before > now
 
     @property
-    def current(self) -> Sequence[Attempt]:
-        """The attempts of the current generation."""
-        return [attempt for attempt in self.attempts if attempt.generation == self.job.generation]
-
-    @property
     def verdicts(self) -> Sequence[DeadLetter]:
         """The dead letters that say why the job ended in its current generation."""
         return [one for one in self.letters if one.generation == self.job.generation and one.about_the_job]
 
     def ended(self, ending: Ending) -> Sequence[Attempt]:
         """The attempts of the current generation that ended with `ending`."""
-        return [attempt for attempt in self.current if attempt.ending is ending]
+        generation = self.record.job.generation
+        return [one for one in self.attempts if one.ending is ending and one.generation == generation]
 
 
 class Facts:
