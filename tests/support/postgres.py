@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -76,16 +76,46 @@ class Postgres:
             connection.execute(statement)
 
 
+class RestartablePostgres(Postgres):
+    """A server that can be stopped and started again. Its port and its data stay the same."""
+
+    def __init__(self, place: "_Place") -> None:
+        super().__init__(free_port())
+        self._place = place
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start the server, and return when it answers."""
+        folder = self._place.folder / "running"
+        folder.mkdir()
+        self._running.enter_context(self._place.serving(self, folder=folder))
+
+    def stop(self) -> None:
+        """Stop the server. It ends its connections at once."""
+        self._running.close()
+
+
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Run a PostgreSQL server on a free port of 127.0.0.1. The server's data is deleted when the server stops."""
     with _in_a_folder() as place:
-        place.run(
-            *("initdb", "--pgdata", place.data, "--username", "postgres", "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
-        )
-        with place.serving() as server:
+        place.initialize()
+        with place.serving(Postgres(free_port())) as server:
             yield server
+
+
+@contextmanager
+def restartable_postgres() -> Iterator[RestartablePostgres]:
+    """Run a PostgreSQL server like `running_postgres`. Its data is deleted at the end of the block."""
+    # The server's own tether would delete the data when the server stops, so another process holds the data.
+    with _in_a_folder() as place, tethered(["sleep", "infinity"], folder=place.folder, ready=lambda: True):
+        place.initialize()
+        server = RestartablePostgres(place)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @contextmanager
@@ -96,7 +126,7 @@ def running_standby(primary: Postgres) -> Iterator[Postgres]:
             *("pg_basebackup", "--pgdata", place.data, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"),
             *("--host", "127.0.0.1", "--port", str(primary.port), "--username", "postgres"),
         )
-        with place.serving() as server:
+        with place.serving(Postgres(free_port())) as server:
             yield server
 
 
@@ -123,12 +153,19 @@ class _Place(NamedTuple):
             extra_groups=self.user and [],
         )
 
+    def initialize(self) -> None:
+        """Create the data of a new server."""
+        self.run(
+            *("initdb", "--pgdata", self.data, "--username", "postgres", "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+        )
+
     @contextmanager
-    def serving(self) -> Iterator[Postgres]:
-        port = free_port()
+    def serving(self, server: Postgres, *, folder: Path | None = None) -> Iterator[Postgres]:
+        """Run the server on its port. `folder` is deleted when the server stops: by default, the whole place."""
         options = {
             "listen_addresses": "127.0.0.1",
-            "port": port,
+            "port": server.port,
             "unix_socket_directories": "",
             "fsync": "off",
             "synchronous_commit": "off",
@@ -142,8 +179,7 @@ class _Place(NamedTuple):
             self.data,
             *(f"--{name}={value}" for name, value in options.items()),
         ]
-        server = Postgres(port)
-        with tethered(command, folder=self.folder, ready=server.answers, stop="INT", as_user=self.user):
+        with tethered(command, folder=folder or self.folder, ready=server.answers, stop="INT", as_user=self.user):
             yield server
 
 
