@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import time_machine
 
 from anb_core import bootstrap
+from anb_core.domain import retry
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Outgoing
 
@@ -139,6 +141,8 @@ def wrap_adapters() -> None:
         setattr(bootstrap, function, partial(_opened, getattr(bootstrap, function), part))
     _wrap_engine()
     _wrap_kube_client()
+    # No setting shortens these pauses of returned messages. They are shortened in the ratio of the site's leases.
+    retry.SHORTEST_PAUSE, retry.LONGEST_PAUSE = timedelta(seconds=9), timedelta(seconds=45)
 
 
 def _opened(make: Callable[..., object], part: str, /, *args: Any, **options: Any) -> Port | None:
