@@ -61,12 +61,13 @@ fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, o
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
 
 .PHONY: bench
-bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, and the lag of VideoJobs (40 min)
+bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, recovery, and the lag of VideoJobs (55 min)
 	@$(BIN)/python -m bench.render
 	@$(BIN)/python -m bench.uploads
 	@$(BIN)/python -m bench.redrives
 	@$(BIN)/python -m bench.backlog
 	@$(BIN)/python -m bench.fairness
+	@$(BIN)/python -m bench.recovery
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
 		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
 

@@ -2,6 +2,7 @@
 
 Only the renderer is fake. While it waits, it creates the file FOLDER/rendering-PID again and again.
 If STEP is given, the worker kills itself at the step with the name STEP.
+A render takes at least RENDER_SECONDS, an environment variable (0 if it is not set).
 """
 
 import os
@@ -45,6 +46,10 @@ class HeldRenderer:
     ) -> Rendered:
         on_step("main")
         on_progress(0.5)
+        until = time.monotonic() + float(os.environ.get("RENDER_SECONDS", "0"))
+        while time.monotonic() < until:
+            stop.check()
+            time.sleep(0.02)
         while not (self._folder / "go").exists():
             (self._folder / f"rendering-{os.getpid()}").touch()
             stop.check()
