@@ -1,9 +1,10 @@
-"""A proxy in front of a TCP server. Tests can make the proxy break a connection at a chosen moment."""
+"""A proxy in front of a TCP server. Tests can make the proxy break a connection, or be slow, or refuse connections."""
 
 import contextlib
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,13 +17,22 @@ class Cut(Enum):
     """The connection breaks before the request reaches the server."""
     AFTER = "after"
     """The connection breaks after the server has executed the request, so the response is lost."""
+    WITHIN = "within"
+    """The connection breaks within the response: the client gets its first half."""
 
 
 class Proxy:
-    """Forwards bytes between clients and a server. After a call of `cut`, breaks a connection."""
+    """Forwards bytes between clients and a server. After a call of `cut`, breaks a connection.
+
+    A test may change these attributes at any time:
+    `delay` is the time for which all bytes of the server are held back, in seconds.
+    If `refusing` is true, new connections are closed at once, and open ones at their next request.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
+        self.delay = 0.0
+        self.refusing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
@@ -35,6 +45,10 @@ class Proxy:
     def cut(self, when: Cut, words: bytes) -> None:
         """Break the next connection on which a client sends the bytes `words`. Do not break later connections."""
         self._when, self._words = when, words
+
+    def move(self, target: tuple[str, int]) -> None:
+        """Forward new connections to another server. Open connections break at their next request."""
+        self._target = target
 
     def close(self) -> None:
         self._stopping = True
@@ -53,24 +67,31 @@ class Proxy:
             self._threads.append(thread)
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(self._target) as server:
+        target = self._target
+        with client, contextlib.suppress(OSError), socket.create_connection(target) as server:
             while not self._stopping:
                 ready, _, _ = select.select([client, server], [], [], 0.05)
-                if server in ready and not _forward(server.recv(65536), client):
-                    return
+                if server in ready:
+                    time.sleep(self.delay)
+                    if not _forward(server.recv(65536), client):
+                        return
                 if client in ready:
                     said = client.recv(65536)
+                    if self.refusing or target != self._target:
+                        return
                     if self._when and self._words in said:
-                        self._break(said, server)
+                        self._break(said, server, client)
                         return
                     if not _forward(said, server):
                         return
 
-    def _break(self, said: bytes, server: socket.socket) -> None:
+    def _break(self, said: bytes, server: socket.socket, client: socket.socket) -> None:
         when, self._when = self._when, None
-        if when is Cut.AFTER:
+        if when is not Cut.BEFORE:
             server.sendall(said)
-            server.recv(65536)
+            answer = server.recv(65536)
+            if when is Cut.WITHIN:
+                client.sendall(answer[: len(answer) // 2])
         self.cuts += 1
 
 
