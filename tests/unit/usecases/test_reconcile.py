@@ -189,6 +189,29 @@ def test_later_results_of_a_processed_and_of_a_deleted_video_are_deleted(world: 
     assert {one.scheduled.key for one in world.store.deletions} >= set(later)
 
 
+def test_an_unknown_result_of_a_video_that_a_worker_has_is_deleted(world: World) -> None:
+    lease = claim(world.store, world.uploaded())
+    world.put_result(result_key(lease.video_id, 9, new_id()))
+    assert world.actions() == ["delete_result"]
+
+
+def test_a_result_of_a_video_that_was_cancelled_and_deleted_is_deleted(world: World) -> None:
+    video_id = world.uploaded()
+    world.store.delete(video_id, by="ada", grace=timedelta(0))
+    world.put_result(result_key(video_id, 9, new_id()))
+    assert world.actions() == ["delete_result"]
+
+
+def test_the_result_of_the_attempt_that_runs_in_the_rows_is_only_replaced_by_a_later_one(world: World) -> None:
+    lease = claim(world.store, world.uploaded())
+    world.put_result(lease.result_key)
+    later = world.put_result(result_key(lease.video_id, 2, new_id()))
+    world.clock.advance(HOUR)
+    assert world.actions() == ["restore_result"]
+    assert record_of(world.store, lease.video_id).job.result == later
+    assert {one.scheduled.key for one in world.store.deletions} == {lease.result_key}
+
+
 def test_a_processed_video_whose_result_is_gone_is_rendered_again(world: World) -> None:
     video_id = world.processed()
     result = record_of(world.store, video_id).job.result
