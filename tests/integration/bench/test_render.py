@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from anb_core.domain.output_format import HEIGHT, WIDTH
 from anb_core.ports.stop import Stop
 from anb_worker.render.drawing import draw_watermark
 from anb_worker.render.engine import RenderEngine
-from bench import render
-from bench.render import Cost
+from bench.render import __main__ as bench
+from bench.render.clips import make_clip as make_kind
+from bench.render.cost import Cost, measure
+from bench.render.quality import PRESETS, Point, at_rate, draw, vmaf
 from tests.support.rendering import make_clip
 
-ROOT = Path(__file__).parents[3]
 INTRO, MAIN, OUTRO = 1.1, 0.2, 0.2
 """Durations of the parts of MoviePy's video, in seconds. The title appears 0.7 s after the start of the intro."""
 
@@ -48,7 +48,8 @@ def run(engine: str, clip: Path, cards: Path) -> tuple[Path, Cost]:
     """Run a render engine as the benchmark does. Returns the rendered video and the cost."""
     workdir = clip.parent / engine
     workdir.mkdir()
-    cost = render.measure([sys.executable, render.__file__, engine, str(clip), str(workdir), str(cards)])
+    command = [sys.executable, "-m", "bench.render.engines", engine, str(clip), str(workdir), str(cards)]
+    cost = measure(command)
     return workdir / "output.mp4", cost
 
 
@@ -70,73 +71,93 @@ def test_moviepy_makes_the_edit_of_the_engine(short_cards: Path, tmp_path: Path)
     assert made[-2][HEIGHT // 2, WIDTH // 2] == pytest.approx([0, 0, 255], abs=12)
 
 
-def test_a_run_of_the_engine_makes_a_video_and_has_a_cost(footage: Path, cards_dir: Path, tmp_path: Path) -> None:
+def test_the_command_by_hand_makes_the_edit_of_the_engine(cards_dir: Path, footage: Path, tmp_path: Path) -> None:
     RenderEngine(cards_dir).warm(Stop())
-    clip = render.repeated(footage / "bikes.mp4", 1, tmp_path / "clip.mp4")
+    clip = make_clip(tmp_path / "clip.mp4", "-i", footage / "bigbuckbunny.mp4", "-t", 1, "-vf", "fps=30")
 
     video, cost = run("engine", clip, cards_dir)
+    reference, _ = run("lossless", clip, cards_dir)
 
-    with av.open(video) as made:
-        assert (made.streams.video[0].width, made.streams.video[0].height) == (WIDTH, HEIGHT)
-    assert 0.1 < cost.wall < 60
+    assert 80 < vmaf(video, reference, first=90) < 100
+    assert vmaf(reference, reference, first=90) > 95
     assert 0.1 < cost.cpu < 60
-    assert 50 < cost.megabytes < 2000
 
 
-def test_the_cost_is_that_of_the_largest_process_and_of_the_time_of_all_processes() -> None:
-    busy = "import time\nheld = b'x' * 300 * 2**20\nwhile time.process_time() < 0.4: pass"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}], check=True)"
-    # Linux counts the memory of the process that starts a command as memory of the command. pytest uses much memory,
-    # so start the command from a small process.
-    bench = f"import sys; from bench.render import measure; print(measure([sys.executable, '-c', {parent!r}]))"
+def test_the_cost_includes_time_and_memory_of_all_processes() -> None:
+    busy = "import time\nheld = b'x' * 150 * 2**20\nwhile time.process_time() < 0.4: pass\ntime.sleep(1)"
+    children = f"import subprocess, sys; begun = [subprocess.Popen([sys.executable, '-c', {busy!r}]) for _ in '12']"
 
-    said = subprocess.run([sys.executable, "-c", bench], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    cost = measure([sys.executable, "-c", f"{children}; print([one.wait() for one in begun])"])
 
-    cost = re.fullmatch(r"Cost\(wall=(.+), cpu=(.+), megabytes=(.+)\)\n", said)
-    assert cost is not None
-    wall, cpu, megabytes = map(float, cost.groups())
-    assert wall > 0.4
-    assert 0.4 < cpu < 4
-    assert 300 < megabytes < 400
+    assert cost.wall > 1
+    assert 0.8 < cost.cpu < 4
+    assert 300 < cost.megabytes < 400
 
 
 def test_a_run_that_fails_ends_the_measurement_with_its_name() -> None:
-    with pytest.raises(SystemExit, match=r"^assert False failed$"):
-        render.measure([sys.executable, "-c", "assert False"])
+    with pytest.raises(SystemExit, match=r"^-c assert False failed$"):
+        measure([sys.executable, "-c", "assert False"])
 
 
-@pytest.mark.parametrize("seconds", [2, 12], ids=["cut", "repeated"])
-def test_a_clip_is_cut_or_repeated(seconds: float, footage: Path, tmp_path: Path) -> None:
-    clip = render.repeated(footage / "bigbuckbunny.mp4", seconds, tmp_path / "clip.mp4")
-    with av.open(clip, "r") as opened:
-        assert opened.duration == pytest.approx(seconds * av.time_base, rel=0.05)
-
-
-def test_the_engines_run_in_turn_and_their_medians_are_compared(
-    footage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("kind", "seconds", "rotation"), [("phone", 5, 0), ("portrait", 0.5, 90)])
+def test_clips_have_the_length_and_the_rotation_of_their_kind(
+    kind: str, seconds: float, rotation: int, footage: Path, tmp_path: Path
 ) -> None:
+    clip = make_kind(kind, 0.5, tmp_path / "clip.mp4", footage / "bigbuckbunny.mp4")
+    with av.open(clip, "r") as opened:
+        assert opened.duration == pytest.approx(seconds * av.time_base, rel=0.2)
+        assert next(opened.decode(video=0)).rotation == rotation
+
+
+def test_the_table_has_medians_and_ratios() -> None:
     costs = {
-        "engine": iter([Cost(2, 4, 100), Cost(9, 9, 900), Cost(1, 3, 50)]),
-        "moviepy": iter([Cost(10, 22, 700), Cost(9, 21, 600), Cost(30, 40, 800)]),
+        "engine": [Cost(2, 4, 100), Cost(9, 9, 900), Cost(1, 3, 50)],
+        "moviepy": [Cost(10, 22, 700), Cost(9, 21, 600), Cost(30, 40, 800)],
+        "by hand": [Cost(4, 8, 80)],
+        "main": [Cost(2, 3, 80)],
+        "main by hand": [Cost(2, 4, 80)],
     }
-    ran: list[list[str]] = []
 
-    def measure(command: list[str]) -> Cost:
-        ran.append(command)
-        assert Path(command[4]).is_dir()
-        return next(costs[command[2]])
+    lines = bench.table(costs, {"engine": 1234567}, {"engine": 90.04})
 
-    monkeypatch.setattr(render, "measure", measure)
-    monkeypatch.setattr(RenderEngine, "warm", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["bench.render", "--clip", str(footage / "bikes.mp4"), "--rounds", "3"])
+    assert lines[2] == "| engine | 2.0 | 4.0 | 100 | 1,234,567 | 90.0 |"
+    assert lines[3] == "| moviepy | 10.0 | 22.0 | 700 | - | - |"
+    assert lines[-4:] == [
+        "MoviePy / engine: 5.0 in wall time, 5.5 in CPU time",
+        "MoviePy / by hand: 2.5 in wall time, 2.8 in CPU time",
+        "CPU time of the main part / by hand: 0.75",
+        "memory of the engine - by hand: +20 MiB",
+    ]
 
-    render.main()
 
-    assert [command[2] for command in ran] == ["engine", "moviepy"] * 3
-    assert len({command[4] for command in ran}) == 6
-    head, engine, moviepy, wall, cpu = capsys.readouterr().out.splitlines()
-    assert head.startswith("bikes.mp4, 30 s, 3 round(s), ")
-    assert engine.split() == ["engine", "2.0", "s", "4.0", "CPU", "s", "100", "MB"]
-    assert moviepy.split() == ["moviepy", "10.0", "s", "22.0", "CPU", "s", "700", "MB"]
-    assert wall == "ratio of wall time 5.0"
-    assert cpu == "ratio of cpu time 5.5"
+def test_the_engines_run_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def measured(command: list[str]) -> Cost:
+        ran.append(command[3])
+        assert list(Path(command[5]).iterdir()) == []
+        (Path(command[5]) / "output.mp4").write_bytes(b"four")
+        return Cost(1, 2, 3)
+
+    monkeypatch.setattr(bench, "measure", measured)
+
+    costs, sizes = bench.costs_of(tmp_path / "clip.mp4", tmp_path, 2)
+
+    assert ran == bench.COMPARED * 2
+    assert costs["moviepy"] == [Cost(1, 2, 3)] * 2
+    assert sizes["engine"] == 4
+    assert (tmp_path / "by hand.mp4").read_bytes() == b"four"
+
+
+def test_the_quality_between_two_points_is_linear_in_the_logarithm_of_the_rate() -> None:
+    points = [Point(4000, 94, 1), Point(1000, 90, 1), Point(250, 84, 1)]
+    assert at_rate(points, 2000) == pytest.approx(92)
+    assert at_rate(points, 500) == pytest.approx(87)
+    assert at_rate(points, 8000) == pytest.approx(96)
+
+
+def test_the_picture_has_a_line_for_each_preset_and_each_clip() -> None:
+    series = {name: [Point(1000, 90, 1), Point(4000, 94, 1)] for name in PRESETS}
+    picture = draw({"one": series, "two": series})
+    assert picture.count("<polyline") == 2 * len(PRESETS)
+    assert re.findall(r'font-size="16">(.*?)<', picture) == ["one", "two"]

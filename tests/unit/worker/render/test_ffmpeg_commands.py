@@ -90,6 +90,7 @@ def test_every_input_names_its_demuxer_and_may_only_be_a_file(command: list[str]
             assert command[at + 1].startswith("file:/")
             assert options["-protocol_whitelist"] == "file"
             assert "-f" in options
+            assert options["-threads"] == "3"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -245,7 +245,7 @@ class _Render:
             shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
             return
         command = ffmpeg_commands.title_command(
-            self.tool,
+            replace(self.tool, threads=1),  # the picture takes longer in any case, and more threads take more memory
             self.intro.picture,
             self.plan.intro_frames,
             title=picture,

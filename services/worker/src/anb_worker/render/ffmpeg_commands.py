@@ -99,7 +99,7 @@ def picture_command(
         # The filter graph needs no rebuild when the size of the frames changes: it scales each frame separately.
         *("-reinit_filter", "0"),
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
-        *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),
+        *(_trusted_input(tool, "png_pipe", watermark) if watermark is not None else ()),
         *("-filter_complex", graph),
         *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
         *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "filter"),
@@ -168,7 +168,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
         else:
             # async fills gaps above _UNNOTICED_SECONDS with silence. first_pts=0 adds silence before a late start.
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
-            inputs += _trusted_input("nut", sound.file)
+            inputs += _trusted_input(tool, "nut", sound.file)
             files += 1
         exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_PER_FRAME}"
         chains.append(f"{chain},{_SOUND_FORMAT},{exact}[s{len(chains)}]")
@@ -195,7 +195,7 @@ def title_command(
     )
     return [
         *_ffmpeg(tool),
-        *(*_trusted_input("mov", intro), *_trusted_input("png_pipe", title)),
+        *(*_trusted_input(tool, "mov", intro), *_trusted_input(tool, "png_pipe", title)),
         *("-filter_complex", graph, "-map", "[v]", *_encode(tool, CARD_QUALITY), _url(output)),
     ]
 
@@ -204,7 +204,7 @@ def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output:
     """Build the command that encodes a composed card so that it can be joined. `quality` is x264's crf."""
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
-        *(*_ffmpeg(tool), *_trusted_input("mov", drawn)),
+        *(*_ffmpeg(tool), *_trusted_input(tool, "mov", drawn)),
         *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), _url(output)),
     ]
 
@@ -225,7 +225,7 @@ def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath)
     """
     return [
         *_ffmpeg(tool),
-        *(*_trusted_input("concat", parts), *_trusted_input("mov", sound)),
+        *(*_trusted_input(tool, "concat", parts), *_trusted_input(tool, "mov", sound)),
         *("-map", "0:v", "-map", "1:a", "-c", "copy", "-video_track_timescale", str(CLOCK), *_NO_METADATA),
         *("-movflags", "+faststart", "-f", "mp4", _url(output)),
     ]
@@ -316,9 +316,10 @@ def _encode(tool: Tool, quality: int) -> list[str]:
     ]
 
 
-def _trusted_input(demuxer: str, path: PurePath) -> list[str]:
+def _trusted_input(tool: Tool, demuxer: str, path: PurePath) -> list[str]:
     """Return the options to read a file that this project made."""
-    return ["-protocol_whitelist", "file", "-f", demuxer, "-i", _url(path)]
+    # By default, a decoder would use one thread for each processor of the node, whatever the container's limit is.
+    return ["-protocol_whitelist", "file", "-threads", str(tool.threads), "-f", demuxer, "-i", _url(path)]
 
 
 def _ffmpeg(tool: Tool) -> list[str]:

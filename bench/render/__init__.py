@@ -1,0 +1,1 @@
+"""Compares our render engine with MoviePy and with ffmpeg commands: all make the same edit of the same clips."""
