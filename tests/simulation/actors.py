@@ -12,12 +12,13 @@ from typing import Any
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Held, Refused, Unavailable
+from anb_core.domain.model import Scope
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.queue import Delivery
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.runtime import Event
 from anb_core.ports.stop import Stop
-from anb_core.usecases import commands
+from anb_core.usecases import commands, dead_letters
 from anb_core.usecases.adopt import Adopt
 from anb_core.usecases.attempt import Tools
 from anb_core.usecases.background import background
@@ -44,6 +45,7 @@ SWEEP = timedelta(seconds=10)
 DRAIN = timedelta(seconds=2)
 POLL = timedelta(seconds=20)
 ADA = Caller("ada")
+OPERATOR = Caller("operator", Scope.OPS)
 SOURCE = b"\0\0\0\x18ftypisom, a video as its owner sent it"
 
 
@@ -156,11 +158,13 @@ def api(world: World, process: Process) -> None:
 
 
 def _upload(world: World, sessions: UploadSessions, key: str) -> None:
+    seconds = world.setup.process_after
+    after = None if seconds is None else str(seconds)
     while key not in world.answered:
         try:
             with sessions.begin(ADA, file_name="holidays.mp4", idempotency_key=key) as session:
                 session.append(SOURCE)
-                record = session.complete("Holidays", EditSpec())
+                record = session.complete("Holidays", EditSpec(), after)
         except Held as error:
             sessions.runtime.sleep(error.wait.total_seconds())
         except Unavailable:
@@ -170,26 +174,38 @@ def _upload(world: World, sessions: UploadSessions, key: str) -> None:
         else:
             world.answered.add(key)
             world.receipts.add(record.video.id)
+            world.disturbed(seconds or 0.0)
 
 
 def _command(world: World, parts: Parts, kind: Kind) -> None:
-    """Let a person give a command for the first video, in a thread of the API. A retry waits for the end of the job."""
+    """Let a person give a command for the first video, in a thread of the API. Some wait for the end of the job."""
     video_id = next((row.record.video.id for row in world.store.rows.values()), "video-1")
     run: Callable[[], object] = {
         Kind.CANCEL: lambda: commands.cancel(parts.store, ADA, video_id),
         Kind.DELETE: lambda: commands.delete(parts.store, ADA, video_id),
         Kind.RETRY: lambda: commands.retry(parts.store, parts.objects, ADA, video_id, wake_relay=parts.relay.wake),
+        Kind.REDRIVE: lambda: [
+            dead_letters.redrive(parts.store, parts.objects, OPERATOR, one.id, wake_relay=parts.relay.wake)
+            for one in world.store.letters
+            if one.open
+        ],
+        Kind.DISCARD: lambda: [
+            dead_letters.discard(parts.store, OPERATOR, one.id, reason="seen")
+            for one in world.store.letters
+            if one.open
+        ],
     }[kind]
 
-    def may_retry() -> float:
+    def may_begin() -> float:
         row = world.store.rows.get(video_id)
         return math.inf if row and not row.job.status.terminal else 0.0
 
     def give() -> None:
-        if kind is Kind.RETRY:
-            world.scheduler.wait(None, may_retry)
+        if kind in {Kind.RETRY, Kind.REDRIVE, Kind.DISCARD}:
+            world.scheduler.wait(None, may_begin)
         with suppress(Refused, Unavailable):
             run()
+        world.disturbed(0.0)
 
     if parts.runtime.process.alive:
         world.commands.append(parts.runtime.start(kind.name.lower(), give))

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     CANCEL = "a person cancels the video"
     RETRY = "a person retries the video"
     DELETE = "a person deletes the video"
+    REDRIVE = "a person redrives the dead letter of the video"
+    DISCARD = "a person discards the dead letter of the video"
 
 
 class Fault(NamedTuple):

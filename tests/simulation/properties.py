@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from anb_core.domain.dead_letters import Resolution
 from anb_core.domain.model import Ending
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
@@ -72,6 +73,13 @@ CONDITIONS: Mapping[str, Condition] = {
     "L7: an attempt was interrupted": lambda case, _: bool(case.ended(Ending.INTERRUPTED)),
     "L7: an attempt was lost": lambda case, _: bool(case.ended(Ending.LOST)),
     "L7: a job is a dead letter": lambda case, _: case.job.status is Status.DEAD_LETTERED,
+    "a person redrove a dead letter": lambda case, _: any(
+        one.resolution is Resolution.REDRIVEN for one in case.letters
+    ),
+    "a person discarded a dead letter": lambda case, _: any(
+        one.resolution is Resolution.DISCARDED for one in case.letters
+    ),
+    "a job waits for its time": lambda case, facts: case.is_scheduled(facts.evidence.now),
     "a person retried a job": lambda case, _: case.job.generation > 1,
     "a person cancelled a job": lambda case, _: case.job.status is Status.CANCELLED,
 }

@@ -4,16 +4,27 @@ import random
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
-from tests.simulation.actors import LEASE, POLICY, VISIBILITY, api, operator, worker
-from tests.simulation.faults import Call, Chance, Focus, Plan, Replay, Schedule, faults_at
+from anb_core.domain.retry import LONGEST_PAUSE
+from anb_core.usecases.gate import LONGEST_WAIT
+from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
+from anb_core.usecases.sweep import EMPTY_WINDOW
+from tests.simulation.actors import LEASE, POLICY, SWEEP, VISIBILITY, api, operator, worker
+from tests.simulation.faults import Call, Chance, Focus, Kind, Plan, Replay, Schedule, faults_at
 from tests.simulation.properties import Properties
 from tests.simulation.states import state_of
 from tests.simulation.world import Setup, World
 
-STATED_TIME = 600.0
-"""Seconds after the last fault within which every job ends: see docs/reliability.md, with the durations of `actors`."""
+ROUNDING = timedelta(seconds=1)
+"""A render takes a little more than its seconds, because each call takes some time."""
+
+UPLOADED_WITHIN = 300.0
+"""Seconds after the last fault within which a client has its answer. A dead process keeps its upload for 3 minutes."""
+
+DEAD_LETTERS = Focus((*[Kind.FAIL] * 6, Kind.REDRIVE, Kind.DISCARD), ("render",))
+"""The focus of every fifth seed. Otherwise hardly any job would become a dead letter that a person handles."""
 
 LATER = 25 * 3600.0 + 60.0
 """Seconds after which also the objects of attempts without a result are deleted."""
@@ -57,7 +68,10 @@ def run(
         queue_limit=chance.choice((None, None, 1)),
         no_sweep_before=chance.choice((0.0, 0.0, 100.0)),
         render_seconds=chance.choice((3, 3, 3, 12)),
+        delay_seconds=chance.choice((0, 0, 0, 5)),
+        process_after=chance.choice((None, None, None, 30)),
     )
+    focus = focus or (None if seed % 5 else DEAD_LETTERS)
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
     setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
@@ -87,6 +101,18 @@ def run(
     )
 
 
+def stated_time(setup: Setup) -> float:
+    """Return the time in seconds after the last fault within which every job ends: T of docs/reliability.md.
+
+    No try fails after the last fault, so F is 1. With the least `queue_limit`, each job ahead takes W and A.
+    """
+    delay = timedelta(seconds=setup.delay_seconds)
+    found = max(max(VISIBILITY, LONGEST_PAUSE) + delay, LEASE, EMPTY_WINDOW) + SWEEP
+    wait = found + max(HOLD, RESEND_CAP) + IDLE + delay + LONGEST_WAIT
+    attempt = timedelta(seconds=setup.render_seconds) + ROUNDING
+    return (POLICY.backoff_cap + setup.uploads * (wait + attempt)).total_seconds()
+
+
 def _finish(world: World) -> None:
     """Let the world run until all work is done. Then check what must be true at rest, and again a day later."""
 
@@ -95,8 +121,12 @@ def _finish(world: World) -> None:
             len(world.answered) == world.setup.uploads and world.idle
         )
 
-    while world.scheduler.now < (until := world.disturbed_until + STATED_TIME):
-        if world.scheduler.run(until, done):
+    def until() -> float:
+        answered = len(world.answered) == world.setup.uploads
+        return world.disturbed_until + stated_time(world.setup) + (0.0 if answered else UPLOADED_WITHIN)
+
+    while world.scheduler.now < until():
+        if world.scheduler.run(until(), done):
             break
     if not world.properties.found:
         world.check(at_rest=True)

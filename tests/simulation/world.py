@@ -92,6 +92,10 @@ class Setup:
     no_sweep_before: float = 0.0
     """Until this time, no process sweeps."""
     render_seconds: int = 3
+    delay_seconds: int = 0
+    """Time for which the queue hides each new message."""
+    process_after: int | None = None
+    """The seconds that a client gives as `process_after`. None if it gives no time."""
 
 
 @dataclass(eq=False)
@@ -131,6 +135,7 @@ class World:
         self.queue = Queue(
             "queue.fifo" if self.setup.fifo else "queue", self.visibility, now=self.true_now, runtime=self.runtime
         )
+        self.queue.delay_of_new = timedelta(seconds=self.setup.delay_seconds)
         self.disturbed_until = self.setup.no_sweep_before
         self._clock_offset = 0.0
         self._outages: dict[str, float] = {}
@@ -198,6 +203,10 @@ class World:
         """Return a port that passes all calls on to `target`, unless a fault happens."""
         return Port(self, process, part, target)
 
+    def disturbed(self, seconds: float) -> None:
+        """Note that something happens from which the stated time counts. It lasts for some seconds."""
+        self.disturbed_until = max(self.disturbed_until, self.scheduler.now + seconds)
+
     # -- calls
 
     def call(self, process: Process, part: str, method: str, effect: Callable[[], Any], args: object = ()) -> Any:
@@ -210,7 +219,7 @@ class World:
         fault = self.plan.fault(place, part, method)
         if fault:
             self._tell(f"!! {place}: {fault}")
-            self.disturbed_until = max(self.disturbed_until, self.scheduler.now + fault.seconds)
+            self.disturbed(fault.seconds)
             self._before(fault, process, part)
         if self._outages.get(part, 0.0) > self.scheduler.now:
             self._tell(f"{thread.name}: {part}.{method}: no answer")
@@ -270,6 +279,8 @@ class World:
             Kind.CANCEL: partial(self._command, fault.kind),
             Kind.RETRY: partial(self._command, fault.kind),
             Kind.DELETE: partial(self._command, fault.kind),
+            Kind.REDRIVE: partial(self._command, fault.kind),
+            Kind.DISCARD: partial(self._command, fault.kind),
         }
         if fault.kind in faults:
             faults[fault.kind]()
