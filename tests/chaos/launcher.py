@@ -18,6 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import boto3
+import botocore.session
+from botocore.loaders import create_loader
+
 from tests.chaos import wrapping
 
 _PR_SET_PDEATHSIG = 1
@@ -26,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Start programs until stdin is closed, then kill them all."""
     programs = _imported()
+    _read_models()
     gc.freeze()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -57,6 +62,14 @@ def _imported() -> Mapping[str, Callable[[], int | None]]:
     from anb_worker import __main__ as worker  # noqa: PLC0415
 
     return {"api": lambda: api.main(["serve"]), "operator": lambda: operator.main([]), "worker": worker.main}
+
+
+def _read_models() -> None:
+    """Read the descriptions of the AWS services once. Otherwise each program would do it, which is slow."""
+    loader = create_loader()
+    botocore.session.create_loader = lambda *_: loader
+    for name in ("s3", "sqs", "sns"):
+        boto3.session.Session().client(name, region_name="us-east-1").close()
 
 
 def _tell(**event: int | str) -> None:

@@ -24,12 +24,10 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.model import Scope
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
-from anb_core.ports.stop import Stop
 from anb_core.ports.store import Store
 from anb_core.settings.capabilities import RetrySettings
 from anb_core.testing.promises import Evidence, check_promises, read_evidence
 from anb_core.usecases.tokens import create_token
-from anb_worker.render.engine import RenderEngine
 from tests.chaos.programs import Faults, Program, Programs, running_programs
 from tests.support import eventually
 from tests.support.tether import free_port
@@ -55,7 +53,7 @@ class Servers:
 class Site:
     """A deployment of real programs.
 
-    `store` and `database` use the database server directly.
+    `store`, `database`, `s3` and `sqs` use the servers directly.
     `receipts` are the ids of the videos whose upload was answered with 202.
     """
 
@@ -69,6 +67,9 @@ class Site:
         self.receipts: set[str] = set()
         self.policy: RetryPolicy = RetrySettings.model_validate(environment).retry_policy
         self.urls: list[str] = []
+        self._http = httpx.Client(trust_env=False, verify=False)  # noqa: S501 - there is no TLS
+        session: Any = boto3.session.Session(region_name="us-east-1")
+        self.s3, self.sqs = (session.client(name, endpoint_url=servers.aws_url) for name in ("s3", "sqs"))
         self._secret = create_token(self.store, owner="ana", scope=Scope.OPS, new_id=new_id).secret
         self._numbers = count(1)
 
@@ -97,7 +98,7 @@ class Site:
         options["headers"] = {"Authorization": f"Bearer {self._secret}", **options.get("headers", {})}
         for url in self.urls:
             with suppress(httpx.TransportError):
-                return httpx.request(method, f"{url}{path}", trust_env=False, **options)
+                return self._http.request(method, f"{url}{path}", **options)
         return None
 
     def upload(self, data: bytes, *, edit: str = EDIT, within: float = 120.0, **fields: str) -> str:
@@ -117,7 +118,7 @@ class Site:
             assert answer.status_code == 202, answer.text
             return str(answer.json()["video_id"])
 
-        video_id = eventually(sent, within=within, every=0.2)
+        video_id = eventually(sent, within=within, every=0.5)
         assert video_id is not None
         self.receipts.add(video_id)
         return video_id
@@ -126,11 +127,11 @@ class Site:
         """Return whether all jobs are over."""
         return all(status.terminal for status in self.statuses())
 
-    def until_rest(self, *, within: float = 120.0) -> float:
-        """Wait until all videos are over and the queues are empty. Returns how long this took, in seconds."""
+    def until_rest(self, *, messages: bool = True, within: float = 120.0) -> float:
+        """Wait until all videos are over and the queues have no `messages`. Returns how long this took, in seconds."""
         begun = monotonic()
-        eventually(self.all_over, within=within, every=0.2)
-        eventually(lambda: self.evidence().message_count == 0, within=within, every=0.2)
+        eventually(self.all_over, within=within, every=0.5)
+        eventually(lambda: not messages or self.evidence().message_count == 0, within=within, every=0.5)
         return monotonic() - begun
 
     def statuses(self) -> Mapping[Status, int]:
@@ -147,26 +148,19 @@ class Site:
 
         Messages can be counted only at rest. Before, `queues` must be false.
         """
-        session = boto3.session.Session(region_name="us-east-1")
-        url = self.servers.aws_url
         queue = self.environment["SQS_QUEUE_URL"].rpartition("/")[2]
-        with (
-            closing(session.client("s3", endpoint_url=url)) as s3,
-            closing(session.client("sqs", endpoint_url=url)) as sqs,
-        ):
-            urls = [f"{url}/000000000000/{name}" for name in (queue, f"{queue}-dlq")]
-            return read_evidence(
-                self.database,
-                s3=s3,
-                bucket=self.environment["S3_BUCKET"],
-                sqs=sqs if queues else None,
-                queue_urls=urls,
-                receipts=self.receipts,
-            )
+        return read_evidence(
+            self.database,
+            s3=self.s3,
+            bucket=self.environment["S3_BUCKET"],
+            sqs=self.sqs if queues else None,
+            queue_urls=[f"{self.servers.aws_url}/000000000000/{name}" for name in (queue, f"{queue}-dlq")],
+            receipts=self.receipts,
+        )
 
     def close(self) -> None:
-        self.store.close()
-        self.database.close()
+        for part in (self.store, self.database, self.s3, self.sqs, self._http):
+            part.close()
 
     def logs(self) -> str:
         """Return the last lines of all logs, for the report of a failed test."""
@@ -185,7 +179,7 @@ def running_site(folder: Path, servers: Servers, cards_dir: Path, **environment:
     name = f"chaos-{os.getpid()}-{next(_numbers)}"
     scratch = folder / "tmp" / f"anb-worker-{os.getuid()}"
     scratch.mkdir(parents=True)
-    RenderEngine(cards_dir).warm(Stop())
+    cards_dir.mkdir(parents=True, exist_ok=True)
     (scratch / "cache").symlink_to(cards_dir, target_is_directory=True)
     aws_url = environment.get("AWS_ENDPOINT_URL", servers.aws_url)
     environment = {
@@ -207,6 +201,7 @@ def running_site(folder: Path, servers: Servers, cards_dir: Path, **environment:
         "ANB_MAX_LOST": "100",
         "ANB_MAX_FAILURES": "100",
         "ANB_LOG_FORMAT": "json",
+        "ANB_LOG_LEVEL": "debug",  # A worker logs the deliveries that it drops at this level.
         "TMPDIR": str(folder / "tmp"),
         **environment,
     }

@@ -19,6 +19,7 @@ from anb_core import bootstrap
 from anb_core.domain import retry
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Outgoing
+from anb_core.ports.stop import Stop
 
 PARTS: Mapping[str, str] = {
     "open_store": "store",
@@ -41,7 +42,11 @@ class _State:
     die_at: frozenset[str] = frozenset()
     kill_child_at: frozenset[str] = frozenset()
     told: str = ""
-    """The file that gets the name of a step at which this process or its child dies."""
+    """The file that gets the name of a step at which this process or its child dies, or at which it stops."""
+    freeze_at: frozenset[str] = frozenset()
+    """Steps at which this process stops itself with SIGSTOP, once each."""
+    seen: str = ""
+    """The file that gets the name of each step of this process. Empty for no file."""
     twice: bool = False
     """Whether each message is sent twice."""
     clock: float = 0.0
@@ -54,6 +59,7 @@ class _State:
 
 
 _state = _State()
+_seen: set[str] = set()
 
 
 def begin(program: str, faults: Mapping[str, Any]) -> None:
@@ -69,13 +75,20 @@ def step(part: str, method: str, moment: str) -> None:
     """Kill this process if it has to die at this step."""
     thread = threading.current_thread().name
     name = f"{thread if thread in LOOPS else _state.program}: {moment} {part}.{method}"
+    if _state.seen and name not in _seen:
+        _seen.add(name)
+        _record(name, _state.seen)
+    if name in _state.freeze_at:
+        _record(name, _state.told)
+        _state.freeze_at -= {name}
+        os.kill(os.getpid(), signal.SIGSTOP)
     if name in _state.die_at:
-        _record(name)
+        _record(name, _state.told)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _record(name: str) -> None:
-    with Path(_state.told).open("a", encoding="utf-8") as file:
+def _record(name: str, file_name: str) -> None:
+    with Path(file_name).open("a", encoding="utf-8") as file:
         file.write(f"{name}\n")
 
 
@@ -154,6 +167,9 @@ def _wrap_engine() -> None:
     from anb_worker.render import engine, sandbox  # noqa: PLC0415 - the tests import PARTS without the worker
 
     class Engine(engine.RenderEngine):
+        def warm(self, stop: Stop) -> None:
+            """Compose no cards, which takes long. Most renders of a site need none."""
+
         def render(self, *args: Any, on_step: Callable[[str], None], **options: Any) -> Any:
             def begun(name: str) -> None:
                 _state.engine_step = name
@@ -176,7 +192,7 @@ def _wrap_engine() -> None:
             name = f"child: at engine.{_state.engine_step}"
             if name in _state.kill_child_at:
                 _state.kill_child_at -= {name}
-                _record(name)
+                _record(name, _state.told)
                 os.killpg(child.pid, signal.SIGKILL)
             yield child
 
