@@ -116,7 +116,7 @@ class Mixed:
                     number = next(numbers)
                 if number > jobs:
                     return
-                eventually(lambda: self.unfinished() < MOST_UNFINISHED, within=600, every=0.5)
+                eventually(lambda: self.site.unfinished() < MOST_UNFINISHED, within=600, every=0.5)
                 self.site.upload(self._clip, within=300)
 
         clients = [threading.Thread(target=upload, name=f"client {number}") for number in range(UPLOADERS)]
@@ -124,17 +124,13 @@ class Mixed:
             client.start()
         watch = threading.Thread(target=self._watch, args=(begun, jobs), name="checker")
         watch.start()
-        while any(client.is_alive() for client in clients) or self.unfinished() > len(self._workers):
+        while any(client.is_alive() for client in clients) or self.site.unfinished() > len(self._workers):
             self._calm.wait(self._random.uniform(0, 2 * pause))
             kind = self._random.choice(sorted(self._kinds))
             self._kinds[kind]()
             self.report.faults[kind] += 1
         self._end(begun, watch)
         return self.report
-
-    def unfinished(self) -> int:
-        """Return the number of videos that are not over."""
-        return sum(number for status, number in self.site.statuses().items() if not status.terminal)
 
     def _end(self, begun: float, watch: threading.Thread) -> None:
         self._calm.set()

@@ -123,14 +123,14 @@ class Site:
         self.receipts.add(video_id)
         return video_id
 
-    def all_over(self) -> bool:
-        """Return whether all jobs are over."""
-        return all(status.terminal for status in self.statuses())
+    def unfinished(self) -> int:
+        """Return the number of videos that are not over."""
+        return sum(number for status, number in self.statuses().items() if not status.terminal)
 
     def until_rest(self, *, messages: bool = True, within: float = 120.0) -> float:
         """Wait until all videos are over and the queues have no `messages`. Returns how long this took, in seconds."""
         begun = monotonic()
-        eventually(self.all_over, within=within, every=0.5)
+        eventually(lambda: not self.unfinished(), within=within, every=0.5)
         eventually(lambda: not messages or self.evidence().message_count == 0, within=within, every=0.5)
         return monotonic() - begun
 
