@@ -37,7 +37,7 @@ def endured(site: Site, clip: bytes) -> Iterator[None]:
             site.upload(clip)
 
     site.upload(clip)
-    eventually(site.all_over)
+    eventually(lambda: not site.unfinished())
     thread = threading.Thread(target=upload_steadily)
     thread.start()
     try:
