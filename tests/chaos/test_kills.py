@@ -37,6 +37,13 @@ MOST_UNFINISHED = 12
 COMMANDS = ("store.cancel", "store.retry", "store.delete", "store.abandon_upload", "store.now")
 """Calls for which people have to give commands."""
 
+MESSAGES = (
+    *("store.record_dead_letter", "store.receive_dead_letter", "store.submit_existing", "store.known_sources"),
+    *("store.known_videos", "store.videos_after", "worker: before store.get", "worker: after store.get"),
+    *("bucket.peek", "bucket.listing", "dead letters.delete", "alerts.publish", "store.mark_announced"),
+)
+"""Calls for which messages or objects of other programs are needed."""
+
 TITLED = json.dumps({**json.loads(EDIT), "intro": {"enabled": True}})
 """An edit whose render draws a title."""
 
@@ -145,7 +152,8 @@ class Tour:
 
     def _messages(self) -> None:
         """Put messages into the queues that belong to no job, and objects into the bucket that no worker can render."""
-        if self.calm.wait(4.0):  # More messages would keep the workers from the videos.
+        # More messages would keep the workers from the videos.
+        if self.calm.wait(5.0) or not any(step.endswith(MESSAGES) for step in self.left):
             return
         sqs = self.site.sqs
         url = self.site.environment["SQS_QUEUE_URL"]
