@@ -31,6 +31,7 @@ class Proxy:
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
+        self._era = 0
         self.delay = 0.0
         self.refusing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -50,6 +51,10 @@ class Proxy:
         """Forward new connections to another server. Open connections break at their next request."""
         self._target = target
 
+    def silence(self) -> None:
+        """Forward nothing any more on open connections, without closing them. New connections work."""
+        self._era += 1
+
     def close(self) -> None:
         self._stopping = True
         # Connect once, so that the thread that waits for a client wakes up.
@@ -67,9 +72,12 @@ class Proxy:
             self._threads.append(thread)
 
     def _serve(self, client: socket.socket) -> None:
-        target = self._target
+        target, era = self._target, self._era
         with client, contextlib.suppress(OSError), socket.create_connection(target) as server:
             while not self._stopping:
+                if era < self._era:
+                    time.sleep(0.05)
+                    continue
                 ready, _, _ = select.select([client, server], [], [], 0.05)
                 if server in ready:
                     time.sleep(self.delay)
