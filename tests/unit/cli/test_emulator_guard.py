@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -357,7 +358,7 @@ def test_ministack_is_served_behind_the_guard_until_the_parent_is_gone(monkeypat
     stopped: list[tuple[int, int]] = []
     app = SimpleNamespace(app=None)
     app.main = lambda: served.append(app.app)
-    services = SimpleNamespace(s3=MiniStackS3(full=False))
+    services = SimpleNamespace(s3=MiniStackS3(full=False), sqs=SimpleNamespace(esm_wake=threading.Event()))
     monkeypatch.setitem(sys.modules, "ministack", SimpleNamespace(app=app, services=services))
     monkeypatch.setitem(sys.modules, "ministack.services", services)
     monkeypatch.setattr(os, "kill", lambda *told: stopped.append(told))
