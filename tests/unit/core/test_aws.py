@@ -15,6 +15,10 @@ def test_a_call_with_all_its_tries_ends_within_the_patience_of_its_caller() -> N
     assert config["connect_timeout"] <= config["read_timeout"]
 
 
+def test_requests_name_the_program_that_makes_them() -> None:
+    assert vars(client_config(PATIENCE))["user_agent"].startswith("anb-video Botocore/")
+
+
 def test_a_long_poll_is_not_given_up_while_it_waits_nor_tried_twice() -> None:
     config = vars(client_config(PATIENCE, wait=timedelta(seconds=20)))
 
