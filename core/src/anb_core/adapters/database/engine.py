@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-import psycopg
 import structlog
 from psycopg.errors import DiskFull, InsufficientPrivilege, LockNotAvailable, UndefinedTable
 from sqlalchemy import (
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -161,7 +160,6 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
     )
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "connect", capacity.warning(in_all or connections, str(_place(parsed))), once=True)
-    event.listen(engine, "checkout", _check_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "handle_error", _end_useless)
     return engine
@@ -192,36 +190,39 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     # Transactions begin in `_begin_postgresql`, not in the driver.
-    # `_check_postgresql` skips a new connection, because libpq has just checked it (target_session_attrs).
     connection.autocommit = True
-    entry.info["asked"] = True
 
 
-def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """Check a connection from the pool. If its server does not answer or is read-only, replace the whole pool."""
-    if entry.info.pop("asked", False):
-        return
-    try:
-        cursor = connection.cursor()
-        cursor.execute("SHOW transaction_read_only")
-        [[read_only]] = cursor.fetchall()
-    except psycopg.Error as error:
-        raise exc.InvalidatePoolError from error
-    if read_only == "on":
-        raise exc.InvalidatePoolError
+# Use SET LOCAL, which ends with the transaction. Settings of a session would affect other clients of a pooler.
+# All five statements are sent in one message, which saves four round trips to the server.
+_BEGIN = (
+    "SHOW transaction_read_only;"
+    " BEGIN ISOLATION LEVEL READ COMMITTED;"
+    f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
+    f" SET LOCAL lock_timeout = {milliseconds(LOCK_WAIT)};"
+    f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(3 * ANSWER)}"
+)
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # Use SET LOCAL, which ends with the transaction. Settings of a session would affect other clients of a pooler.
-    # All four statements are sent in one message, which saves three round trips to the server.
-    connection.exec_driver_sql(
-        "BEGIN ISOLATION LEVEL READ COMMITTED;"
-        f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
-        f" SET LOCAL lock_timeout = {milliseconds(LOCK_WAIT)};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(3 * ANSWER)}"
-    )
+    """Begin a transaction. If the server does not answer or is read-only, begin it on a new connection instead.
+
+    This is safe, because nothing has been done in the transaction yet. libpq checks each new connection
+    (target_session_attrs).
+    """
+    try:
+        read_only = connection.exec_driver_sql(_BEGIN).scalar_one()
+    except exc.DBAPIError:
+        # If the connection broke, SQLAlchemy will replace the whole pool.
+        pass
+    else:
+        if read_only == "off":
+            return
+        connection.engine.dispose()
+    connection.invalidate()
+    connection.exec_driver_sql(_BEGIN)
 
 
 def _end_useless(context: ExceptionContext) -> None:

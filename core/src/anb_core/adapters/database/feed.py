@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, literal, select
+from sqlalchemy import Connection, Insert, Row, Select, func, select
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database.engine import Repository, decoding, insert, is_postgresql, now_plus
+from anb_core.adapters.database.statements import Change, bound, named
 from anb_core.adapters.database.tables import feed_cursors, job_events
 from anb_core.domain.model import EventKind, JobEvent, Problem, Record
 from anb_core.domain.status import Status
@@ -15,8 +16,31 @@ FEED_LOCK = 0x616E6266
 """Key of PostgreSQL's advisory lock. The lock lets only one transaction at a time append to the feed."""
 
 
+_COLUMNS = (
+    *("kind", "video_id", "job_id", "owner", "version", "status"),
+    *("progress", "error_code", "error_message"),
+)
+
+
+def _appending(*, in_turn: bool) -> Insert:
+    row = select(*bound("new", job_events, *_COLUMNS).values(), now_plus())
+    if in_turn:
+        # One statement takes the lock and inserts the row, so that all other writers wait for a short time only.
+        row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
+    return plain_insert(job_events).from_select([*_COLUMNS, "at"], row)
+
+
+# These statements are built only once, because one of them runs for every change of a job.
+_APPEND, _APPEND_IN_TURN = _appending(in_turn=False), _appending(in_turn=True)
+
+
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
-    """Append an event. This must be the transaction's last statement.
+    """Append an event. This must be the transaction's last statement."""
+    connection.execute(*appending(connection, record, kind, error))
+
+
+def appending(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> Change:
+    """Return the change that appends an event. Its statement must be the transaction's last statement.
 
     Ids must grow in commit order. Otherwise a reader that continues after the last id that it read would miss events.
     On PostgreSQL, the transaction takes an advisory lock before it gets an id, and keeps the lock until its commit.
@@ -34,11 +58,8 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
         "error_code": error and error.code,
         "error_message": error and error.message,
     }
-    row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
-    if is_postgresql(connection):
-        # One statement takes the lock and inserts the row, so that all other writers wait for a short time only.
-        row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
-    connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
+    statement = _APPEND_IN_TURN if is_postgresql(connection) else _APPEND
+    return Change(statement, named("new", values))
 
 
 class FeedRepository(Repository):

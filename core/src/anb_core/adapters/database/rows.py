@@ -1,17 +1,22 @@
 """Conversion between rows and domain objects, and the statements that lock a record and write a change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     LABEL_STYLE_TABLENAME_PLUS_COL,
     Connection,
+    Delete,
+    Insert,
     Row,
     Select,
+    Update,
     bindparam,
+    case,
     delete,
     exists,
     or_,
@@ -22,7 +27,8 @@ from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.dead_letter_rows import add_dead_letter, resolve_open
-from anb_core.adapters.database.engine import decoding, insert, now_plus
+from anb_core.adapters.database.engine import decoding, insert, is_postgresql, now_plus
+from anb_core.adapters.database.statements import Change, bound, named
 from anb_core.adapters.database.tables import (
     attempts,
     idempotency_keys,
@@ -262,29 +268,59 @@ def _job_columns(job: Job) -> dict[str, Any]:
     }
 
 
-# This statement is built only once, because it runs for every change of a job.
-_WRITE_JOB = update(jobs).where(
-    jobs.c.id == bindparam("old_id"),
-    jobs.c.fence == bindparam("old_fence"),
-    jobs.c.version == bindparam("old_version"),
+# These statements are built only once, because they run for every change of a job.
+_new = bound("set", jobs, *(column.name for column in jobs.c if column.name != "upload_expires_at"))
+_WRITE_JOB = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("old_id"),
+        jobs.c.fence == bindparam("old_fence"),
+        jobs.c.version == bindparam("old_version"),
+    )
+    .values(_new | {"upload_expires_at": case((_new["status"] == Status.UPLOADING, jobs.c.upload_expires_at))})
 )
+_END_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("end_id"))
+    .values(bound("end", attempts, "ended_at", "ending", "error_code", "error_message", "error_detail"))
+)
+_BEGUN = (
+    *("id", "job_id", "generation", "fence", "worker", "result_key"),
+    *("started_at", "version", "ended_at", "ending"),
+)
+_BEGIN_ATTEMPT = plain_insert(attempts).values(bound("begin", attempts, *_BEGUN))
+_CLEAR_OUTBOX = delete(outbox).where(outbox.c.job_id == bindparam("of_job"))
+_RESULT_KEYS = select(attempts.c.result_key).where(attempts.c.job_id == bindparam("of_job"))
 
 
-def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Update the row of a locked job. `before` is the job as it was read, and `after` has the new values.
+def write_job(connection: Connection, before: Job, after: Job, *others: Change) -> None:
+    """Update the row of a locked job, and make the changes `others`.
 
-    The row must still have the fence and the version that the job had when it was read.
+    `before` is the job as it was read, and `after` has the new values. The row must still have the fence and the
+    version that the job had when it was read. PostgreSQL makes all changes in one statement, to save round trips.
 
     Raises:
         Unavailable: another transaction changed the job in spite of the lock.
     """
-    columns = _job_columns(after)
-    if after.status is not Status.UPLOADING:
-        columns["upload_expires_at"] = None
     unchanged = {"old_id": before.id, "old_fence": before.fence, "old_version": before.version}
-    written = connection.execute(_WRITE_JOB, columns | unchanged)
+    values = named("set", _job_columns(after)) | unchanged
+    if is_postgresql(connection):
+        for other in others:
+            values |= other.values
+        written = connection.execute(_in_one(*(other.statement for other in others)), values)
+    else:
+        written = connection.execute(_WRITE_JOB, values)
+        for other in others:
+            connection.execute(other.statement, other.values)
     if written.rowcount != 1:
         raise Unavailable("database", f"job {before.id} changed while it was locked")
+
+
+@cache
+def _in_one(*others: Insert | Update | Delete) -> Update:
+    """Return `_WRITE_JOB` with other statements, all in one."""
+    # PostgreSQL executes the first of them last, so that it takes the lock of the feed as late as possible.
+    return _WRITE_JOB.add_cte(*(other.cte(f"change_{number}") for number, other in enumerate(reversed(others))))
 
 
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
@@ -293,7 +329,6 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     The last statement appends the event to the feed. The transaction must not write after `apply`.
     """
     record, job = effect.record, effect.record.job
-    write_job(connection, locked.record.job, job)
     if record.video != locked.record.video:
         connection.execute(update(videos).where(videos.c.id == record.video.id).values(_video_columns(record.video)))
     if effect.purge_after:
@@ -302,37 +337,8 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
             .where(videos.c.id == record.video.id)
             .values(deleted_at=locked.now, purge_after=effect.purge_after)
         )
-    if effect.ended:
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.id == effect.ended.attempt_id)
-            .values(
-                ended_at=locked.now,
-                ending=effect.ended.ending,
-                **columns_of(effect.ended.error),
-                error_detail=effect.ended.error and effect.ended.error.detail,
-            )
-        )
-    if effect.started:
-        started = effect.started
-        connection.execute(
-            plain_insert(attempts).values(
-                id=started.id,
-                job_id=started.job_id,
-                generation=started.generation,
-                fence=started.fence,
-                worker=started.worker,
-                result_key=started.result_key,
-                started_at=started.started_at,
-                version=started.version,
-                ended_at=started.ended_at,
-                ending=started.ending,
-            )
-        )
     if effect.send_after:
         put_in_outbox(connection, record, effect.send_after, locked.now)
-    else:
-        connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
     schedule_deletions(connection, record.video.id, effect.deletions)
     if effect.dead_letter:
         attempt = last_attempt(connection, job)
@@ -342,8 +348,22 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
         resolve_open(connection, record.video.id, effect.resolution, by=effect.by, now=locked.now)
     if effect.release_key:
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.video_id == record.video.id))
-    feed.append_event(connection, record, effect.event, effect.error)
+    event = feed.appending(connection, record, effect.event, effect.error)
+    write_job(connection, locked.record.job, job, *_job_changes(effect, locked.now), event)
     return record
+
+
+def _job_changes(effect: Effect, now: datetime) -> Iterator[Change]:
+    """Yield the changes of the job's attempts, and the removal of its outbox entry if the job gets no new one."""
+    if effect.ended:
+        error = effect.ended.error
+        ended = {"id": effect.ended.attempt_id, "ended_at": now, "ending": effect.ended.ending, **columns_of(error)}
+        yield Change(_END_ATTEMPT, named("end", ended | {"error_detail": error and error.detail}))
+    if effect.started:
+        begun = {name: getattr(effect.started, name) for name in _BEGUN}
+        yield Change(_BEGIN_ATTEMPT, named("begin", begun))
+    if not effect.send_after:
+        yield Change(_CLEAR_OUTBOX, {"of_job": effect.record.job.id})
 
 
 def put_in_outbox(connection: Connection, record: Record, send_after: datetime, now: datetime) -> None:
@@ -351,7 +371,7 @@ def put_in_outbox(connection: Connection, record: Record, send_after: datetime, 
 
     The new entry gets a new id, because a FIFO queue drops a message whose id it has seen before.
     """
-    connection.execute(delete(outbox).where(outbox.c.job_id == record.job.id))
+    connection.execute(_CLEAR_OUTBOX, {"of_job": record.job.id})
     connection.execute(
         plain_insert(outbox).values(
             job_id=record.job.id, owner=record.video.owner, send_after=send_after, tries=0, created_at=now
@@ -375,4 +395,4 @@ def last_attempt(connection: Connection, job: Job) -> Attempt | None:
 
 def result_keys(connection: Connection, job_id: str) -> list[str]:
     """Return the keys of the result objects of all attempts of a job."""
-    return list(connection.scalars(select(attempts.c.result_key).where(attempts.c.job_id == job_id)))
+    return list(connection.scalars(_RESULT_KEYS, {"of_job": job_id}))
