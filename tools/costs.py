@@ -41,9 +41,11 @@ API_CPUS = 1.0
 HEARTBEAT_SECONDS = 20
 """Default of ANB_HEARTBEAT_SECONDS. With each heartbeat, a worker hides its message again."""
 
-WORKER_READS = 8
-"""Requests of a worker for a video. It looks at the upload and reads it, and looks for the intro, outro and watermark
-of the deployment. For each of these three that is missing, it also looks at the bucket."""
+WORKER_READS = 2
+"""Requests of a worker for a video. It looks at the bucket before it receives the message, and it reads the upload."""
+
+LISTINGS = 2
+"""Listings for a video: the worker lists the deployment's own parts, and the deletion the unfinished uploads."""
 
 QUEUE_CALLS = 3
 """Requests to the queue for a video: its message is sent, received and deleted."""
@@ -134,8 +136,7 @@ def bill(measured: Measured, site: Site, videos: int, hours: float = MONTH_HOURS
     months = hours / MONTH_HOURS
     uploaded, stored = (videos * mb / 1000 for mb in (measured.upload_mb, measured.upload_mb + measured.result_mb))
     queue = _queue_requests(measured, videos, hours, worker_hours)
-    # A deletion lists the unfinished uploads.
-    puts_each = _puts(measured.upload_mb) + _puts(measured.result_mb) + 1
+    puts_each = _puts(measured.upload_mb) + _puts(measured.result_mb) + LISTINGS
     gets_each = WORKER_READS + measured.downloads
     return [
         Line("cluster_hour", hours, "the control plane"),
@@ -162,7 +163,7 @@ def bill(measured: Measured, site: Site, videos: int, hours: float = MONTH_HOURS
             f"upload and result, {measured.upload_mb + measured.result_mb:g} MB, for {measured.days_kept:g} days",
         ),
         Line(
-            "put_thousand", videos * puts_each / 1000, f"{puts_each} a video: parts of 8 MiB, and a listing at its end"
+            "put_thousand", videos * puts_each / 1000, f"{puts_each} a video: parts of 8 MiB, and {LISTINGS} listings"
         ),
         Line(
             "get_thousand",

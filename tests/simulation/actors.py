@@ -242,8 +242,10 @@ class File:
 class Scratch:
     """Makes the folder of an attempt."""
 
-    def make(self, attempt_id: str, source_size: int) -> Any:  # noqa: ARG002 - the port's signature
+    def folder(self, attempt_id: str) -> Any:  # noqa: ARG002 - the port's signature
         return File({})
+
+    def make(self, attempt_id: str, source_size: int) -> Any: ...
 
     def clear(self, attempt_id: str) -> None: ...
 
@@ -320,7 +322,9 @@ def worker(world: World, process: Process) -> None:
     consumer = Consumer(
         parts.queue,
         handle,
-        gate=Gate([parts.store.ping, parts.objects.ping], wait=shutdown.wait, jitter=world.random.random),
+        gate=Gate(
+            [parts.store.ping, parts.objects.ping], wait=shutdown.wait, runtime=runtime, jitter=world.random.random
+        ),
         shutdown=shutdown,
         wait=POLL,
         runtime=runtime,

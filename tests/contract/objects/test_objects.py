@@ -118,6 +118,21 @@ def test_fetching_tells_of_every_byte_and_of_the_object(stand: Stand, tmp_path: 
     assert sum(sizes) == 2_500_000
 
 
+def test_fetching_tells_the_size_before_it_makes_the_file(stand: Stand, tmp_path: Path) -> None:
+    write(stand, KEY, b"some bytes")
+    folder = tmp_path / "made in time"
+    sizes: list[int] = []
+
+    def on_size(size: int) -> None:
+        sizes.append(size)
+        folder.mkdir()
+
+    stand.objects.fetch(KEY, folder / "source", on_size=on_size)
+
+    assert sizes == [10]
+    assert (folder / "source").read_bytes() == b"some bytes"
+
+
 def test_fetching_what_is_not_there_says_so_and_makes_no_file(stand: Stand, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"no object uploads/0197\.mp4") as refusal:
         stand.objects.fetch(KEY, tmp_path / "source")

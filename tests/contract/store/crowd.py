@@ -344,7 +344,10 @@ class Scratch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def make(self, attempt_id: str, source_size: int) -> Path:  # noqa: ARG002 - the port's signature
+    def folder(self, attempt_id: str) -> Path:  # noqa: ARG002 - the port's signature
+        return self._folder
+
+    def make(self, attempt_id: str, source_size: int) -> Path:  # noqa: ARG002
         self._folder.mkdir(exist_ok=True)
         return self._folder
 

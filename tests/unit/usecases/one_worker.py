@@ -73,6 +73,9 @@ class FakeScratch:
     root: Path
     full: bool = False
 
+    def folder(self, attempt_id: str) -> Path:
+        return self.root / attempt_id
+
     def make(self, attempt_id: str, source_size: int) -> Path:
         if self.full:
             raise Unavailable("scratch", f"there is no room for {source_size} bytes")

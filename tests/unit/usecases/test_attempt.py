@@ -10,7 +10,6 @@ from anb_core.domain.errors import (
     BadInput,
     Interrupted,
     LeaseLost,
-    NotFound,
     Transient,
     Unavailable,
     Withheld,
@@ -113,16 +112,6 @@ def test_a_source_that_is_missing_is_waited_for(world: World) -> None:
     assert world.handle().outcome is Outcome.PROCESSED
 
 
-def test_a_source_that_vanishes_between_two_looks_is_missing_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(key: str, _path: Path, **_: object) -> None:
-        raise NotFound("object_missing", f"There is no object {key}.")
-
-    monkeypatch.setattr(world.objects, "fetch", fetch)
-    report = world.handle()
-    assert report.problem is not None
-    assert report.problem.code == "source_missing"
-
-
 def test_an_interrupted_job_goes_on_elsewhere_at_once_and_no_failure_is_counted(world: World) -> None:
     world.renderer.during = lambda: world.stop.ask(Interrupted())
     report = world.handle()
@@ -164,7 +153,8 @@ def test_a_stop_is_heard_while_bytes_move(world: World, moment: str) -> None:
 def test_a_download_ends_at_the_first_piece_after_a_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = []
 
-    def fetch(_key: str, path: Path, *, on_bytes: Callable[[int], None]) -> None:
+    def fetch(_key: str, path: Path, *, on_size: Callable[[int], None], on_bytes: Callable[[int], None]) -> None:
+        on_size(len(b"firstsecond"))
         for piece in (b"first", b"second"):
             on_bytes(len(piece))
             pieces.append(piece)

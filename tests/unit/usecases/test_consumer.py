@@ -11,7 +11,7 @@ from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.usecases.consumer import Consumer
-from anb_core.usecases.gate import LONGEST_WAIT, Gate, plan_wait
+from anb_core.usecases.gate import FRESH, LONGEST_WAIT, Gate, plan_wait
 from anb_core.usecases.shutdown import Shutdown
 from tests.support import eventually
 
@@ -26,7 +26,8 @@ class World:
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()
-        self.runtime = ManualRuntime(ManualClock())
+        self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
         self.shutdown = Shutdown(drain, self.runtime)
         self.database: AnbError | None = None
         self.bucket: AnbError | None = None
@@ -36,6 +37,7 @@ class World:
         self.waits: list[float] = []
         self.steps: list[str] = []
         self.beats = 0
+        self.checks = 0
 
     def sigterm(self) -> None:
         """Request a shutdown as SIGTERM does, and wait until the drain time is over."""
@@ -46,7 +48,9 @@ class World:
         Consumer(
             self.queue,
             self._handle,
-            gate=Gate([self._ping_database, self._ping_bucket], wait=self._wait, jitter=lambda: 1.0),
+            gate=Gate(
+                [self._ping_database, self._ping_bucket], wait=self._wait, runtime=self.runtime, jitter=lambda: 1.0
+            ),
             shutdown=self.shutdown,
             wait=timedelta(0),
             runtime=self.runtime,
@@ -72,6 +76,7 @@ class World:
         self.queue.delete(delivery)
 
     def _ping_database(self) -> None:
+        self.checks += 1
         if self.database:
             raise self.database
 
@@ -100,6 +105,36 @@ def test_one_job_after_the_other_is_done(world: World) -> None:
     assert world.handled == ["one", "two"]
     assert world.steps == ["receive", "receive"]
     assert world.beats == 2
+
+
+def test_while_messages_follow_each_other_at_once_the_parts_are_checked_once_a_second(world: World) -> None:
+    for number in range(4):
+        world.queue.put(str(number))
+
+    def during(_delivery: Delivery, _stop: Stop) -> None:
+        world.clock.advance(FRESH / 2)
+        if len(world.handled) == 4:
+            world.sigterm()
+
+    world.during = during
+    world.run()
+    assert world.steps == ["receive"] * 4
+    assert world.checks == 2
+
+
+def test_after_an_outage_the_parts_are_checked_before_the_next_message(world: World) -> None:
+    world.queue.put("one")
+    world.queue.put("two")
+
+    def during(_delivery: Delivery, _stop: Stop) -> None:
+        world.database = DATABASE_AWAY
+        raise DATABASE_AWAY
+
+    world.during = during
+    world.on_wait = lambda: world.sigterm() if len(world.waits) == 2 else None
+    world.run()
+    assert world.handled == ["one"]
+    assert world.waits == [2, 4]
 
 
 @pytest.mark.parametrize("away", [DATABASE_AWAY, BUCKET_AWAY], ids=lambda error: error.part)
@@ -207,7 +242,12 @@ def test_a_message_that_was_given_back_is_not_taken_again_at_once(world: World) 
 
 def test_after_a_good_turn_the_waits_begin_anew(world: World) -> None:
     world.queue.put("one")
-    world.during = lambda _delivery, _stop: setattr(world, "database", DATABASE_AWAY)
+
+    def during(_delivery: Delivery, _stop: Stop) -> None:
+        world.database = DATABASE_AWAY
+        world.clock.advance(FRESH)
+
+    world.during = during
 
     def on_wait() -> None:
         match len(world.waits):

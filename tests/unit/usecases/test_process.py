@@ -15,6 +15,7 @@ from anb_core.domain.errors import (
 from anb_core.domain.model import DeadLetterCause, Result
 from anb_core.domain.object_notes import read_result
 from anb_core.domain.status import Status
+from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Outcome
 from tests.support.renderer import FINISHED, SOURCE
 from tests.unit.usecases.one_worker import (
@@ -60,15 +61,19 @@ def test_a_video_is_processed_and_its_message_deleted(world: World) -> None:
     assert world.steps == STEPS
 
 
-def test_a_claim_wakes_the_relay_because_the_queue_has_room_for_another_message(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("queue_limit", [30, None])
+def test_a_claim_wakes_the_relay_of_a_short_queue_because_it_has_room_for_another_message(
+    world: World, monkeypatch: pytest.MonkeyPatch, queue_limit: int | None
 ) -> None:
     statuses: list[Status] = []
+    world.relay = Relay(
+        world.store, world.queue, bucket=world.objects.bucket, runtime=world.runtime, queue_limit=queue_limit
+    )
     monkeypatch.setattr(world.relay, "wake", lambda: statuses.append(world.record.job.status))
 
     world.handle()
 
-    assert statuses == [Status.PROCESSING]
+    assert statuses == ([Status.PROCESSING] if queue_limit else [])
 
 
 def test_the_report_tells_how_long_each_step_took(world: World) -> None:

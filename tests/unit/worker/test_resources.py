@@ -37,6 +37,35 @@ def test_the_operators_parts_are_fetched_once(
     assert cache.load() == first
 
 
+def test_all_parts_are_looked_for_with_one_request(
+    objects: InMemoryObjects, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.put("resources/intro.mp4", b"intro")
+    cache.load()
+    asked: list[str] = []
+    monkeypatch.setattr(objects, "ping", lambda: asked.append("bucket"))
+
+    cache.load()
+
+    assert asked == ["bucket"]
+
+
+def test_parts_are_found_among_many_other_objects(
+    objects: InMemoryObjects, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_worker.resources.PAGE", 2)
+    for name in ("a", "b", "intro.mp4", "n", "o", "outro.mp4", "watermark.png"):
+        objects.put(f"resources/{name}", name.encode())
+
+    found = cache.load()
+
+    assert [part and part.read_bytes() for part in (found.intro, found.outro, found.watermark)] == [
+        b"intro.mp4",
+        b"outro.mp4",
+        b"watermark.png",
+    ]
+
+
 def test_a_part_that_changed_comes_under_another_name_and_the_old_one_goes(
     objects: InMemoryObjects, cache: ResourceCache
 ) -> None:

@@ -22,15 +22,6 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """An object in a list of the bucket's objects."""
-
-    key: str
-    size: int
-    """Size of the object in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
 class Peeked:
     """An object whose first bytes were read."""
 
@@ -74,8 +65,18 @@ class Objects(Protocol):
         """
         ...
 
-    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
-        """Download an object into a file. `on_bytes` is called with the size of each received chunk in bytes.
+    def fetch(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_size: Callable[[int], object] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> StoredObject:
+        """Download an object into a file.
+
+        `on_size` is called with the object's size in bytes before the file is created.
+        `on_bytes` is called with the size of each received chunk in bytes.
 
         Raises:
             NotFound: `object_missing` if the object does not exist.
@@ -99,7 +100,7 @@ class Objects(Protocol):
         """
         ...
 
-    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[StoredObject]:
         """Return at most `limit` objects whose keys begin with `prefix`, in the order of the keys as UTF-8 bytes.
 
         `limit` is at most 1000. The list begins after the key `after`, if given. If fewer than `limit` objects are

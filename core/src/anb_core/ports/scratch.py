@@ -7,6 +7,10 @@ from typing import Protocol
 class Scratch(Protocol):
     """The worker's scratch disk, which has one folder for each attempt."""
 
+    def folder(self, attempt_id: str) -> Path:
+        """Return the path of the folder of an attempt."""
+        ...
+
     def make(self, attempt_id: str, source_size: int) -> Path:
         """Create the folder of an attempt, if the disk has room for the source file and the render.
 

@@ -4,12 +4,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from anb_core.domain.errors import AnbError, NotFound
-from anb_core.ports.objects import Listed, ObjectWriter, Peeked, StoredObject
+from anb_core.ports.objects import ObjectWriter, Peeked, StoredObject
 
 
 class InMemoryObjects:
@@ -48,10 +49,19 @@ class InMemoryObjects:
             self.notes[key] = note
             return self._stored(key)
 
-    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
+    def fetch(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_size: Callable[[int], object] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> StoredObject:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
+        if on_size:
+            on_size(stored.size)
         # Call `on_bytes` first. If it raises an error, no file is created, as in the S3 adapter.
         if on_bytes and stored.size:
             on_bytes(stored.size)
@@ -67,13 +77,13 @@ class InMemoryObjects:
         stored = self.head(key)
         return None if stored is None else Peeked(stored.size, stored.etag, self.contents[key][:most])
 
-    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[StoredObject]:
         self.ping()
         with self._lock:
             found = [(key.encode(), key) for key in self.contents if key.startswith(prefix)]
             first = (after or "").encode()
-            listed = [Listed(key, len(self.contents[key])) for raw, key in sorted(found) if raw > first]
-            return listed[:limit]
+            keys = [key for raw, key in sorted(found) if raw > first]
+            return [replace(self._stored(key), note="") for key in keys[:limit]]
 
     def delete(self, keys: Collection[str]) -> frozenset[str]:
         self.ping()

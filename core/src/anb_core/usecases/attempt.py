@@ -139,24 +139,25 @@ class AttemptRun:
         return self._retry_bucket(lambda: self._upload(rendered))
 
     def _download(self) -> Path:
-        objects, key = self.tools.objects, self.video.source_key
-        missing = Transient("source_missing", f"The uploaded file {key} is not in the bucket.")
-        stored = objects.head(key)
-        if stored is None:
-            raise missing
-        source = self.tools.scratch.make(self.lease.attempt_id, stored.size) / "source"
-        received = 0
+        key, scratch, attempt_id = self.video.source_key, self.tools.scratch, self.lease.attempt_id
+        source = scratch.folder(attempt_id) / "source"
+        whole = received = 0
+
+        def on_size(size: int) -> None:
+            nonlocal whole
+            whole = size
+            scratch.make(attempt_id, size)
 
         def on_bytes(size: int) -> None:
             nonlocal received
             self.stop.check()
             received += size
-            self.keeper.progress(DOWNLOADED * min(1.0, received / max(1, stored.size)))
+            self.keeper.progress(DOWNLOADED * min(1.0, received / whole))
 
         try:
-            objects.fetch(key, source, on_bytes=on_bytes)
+            self.tools.objects.fetch(key, source, on_size=on_size, on_bytes=on_bytes)
         except NotFound:
-            raise missing from None
+            raise Transient("source_missing", f"The uploaded file {key} is not in the bucket.") from None
         return source
 
     def _upload(self, rendered: Rendered) -> Result:

@@ -80,8 +80,7 @@ class Process:
         claim, since = self._claim(message, stop)
         match claim:
             case Claimed():
-                # The queue now has room for another message.
-                self.tools.relay.wake()
+                self.tools.relay.wake_for_room()
                 return self._attempt(AttemptRun(self.tools, claim, delivery, stop, steps, since))
             case Dropped(reason=reason):
                 self._delete(delivery, steps)

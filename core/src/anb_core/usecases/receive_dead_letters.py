@@ -100,7 +100,7 @@ class ReceiveDeadLetters:
 
     def run(self, stop: Event) -> None:
         """Receive messages until `stop` is set."""
-        self._gate = Gate([self._store.ping], wait=stop.wait)
+        self._gate = Gate([self._store.ping], wait=stop.wait, runtime=self._runtime)
         shutdown = StopOnEvent(stop)
         Consumer(
             self._queue,

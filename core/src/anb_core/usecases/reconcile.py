@@ -18,7 +18,7 @@ from anb_core.domain.lifecycle import new_record
 from anb_core.domain.model import NewVideo, Record, Source
 from anb_core.domain.object_notes import read_upload
 from anb_core.domain.reconciliation import Action, Finding, Known, judge_results, judge_upload, judge_video
-from anb_core.ports.objects import Listed, Objects, StoredObject
+from anb_core.ports.objects import Objects, StoredObject
 from anb_core.ports.store import Clock, Restoring, Uploads
 from anb_core.usecases.adopt_many import Map
 from anb_core.usecases.visibility import Caller, check_operator
@@ -112,7 +112,7 @@ class Reconcile:
     def _results(self, begin: str, caller: Caller, each: Map) -> _Step:
         listed = self.objects.listing(PROCESSED, after=begin, limit=OBJECTS)
         full = len(listed) == OBJECTS
-        groups: defaultdict[str, list[Listed]] = defaultdict(list)
+        groups: defaultdict[str, list[StoredObject]] = defaultdict(list)
         for one in listed:
             if made := parse_result_key(one.key):
                 groups[made.video_id].append(one)

@@ -82,6 +82,11 @@ class Relay:
         """Make `run` read the outbox now, or return now if its `stop` flag is set. Never blocks."""
         self._woken.set()
 
+    def wake_for_room(self) -> None:
+        """Wake the relay because the queue has room for another message. Without a limit it always had room."""
+        if self._queue_limit:
+            self.wake()
+
     def run(self, stop: Event) -> None:
         """Send messages until `stop` is set. To make `run` return at once, set `stop` and then call `wake`."""
         while not stop.is_set():

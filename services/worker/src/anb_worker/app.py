@@ -73,7 +73,7 @@ def run(
         runtime=runtime,
     )
     process = _process(settings, store, received, tools, on_step)
-    gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait)
+    gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait, runtime=runtime)
     consumer = Consumer(
         received,
         reported(process.handle, metrics),

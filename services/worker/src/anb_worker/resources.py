@@ -10,6 +10,9 @@ from anb_core.domain.keys import RESOURCES
 from anb_core.ports.objects import Objects
 from anb_core.ports.renderer import Resources
 
+PAGE = 1000
+"""Number of objects in one request for a list."""
+
 INTRO, OUTRO, WATERMARK = "intro.mp4", "outro.mp4", "watermark.png"
 
 _log = structlog.get_logger(__name__)
@@ -31,14 +34,28 @@ class ResourceCache:
             Unavailable: the bucket does not answer.
             Withheld: the bucket denies access to a file that exists.
         """
-        return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
+        etags = self._etags()
+        intro, outro, watermark = (
+            self._current(name, etags.get(RESOURCES + name)) for name in (INTRO, OUTRO, WATERMARK)
+        )
+        return Resources(intro, outro, watermark)
 
-    def _current(self, name: str) -> Path | None:
-        stored = self._objects.head(RESOURCES + name)
-        if stored is None:
+    def _etags(self) -> dict[str, str]:
+        """Return the ETags of all objects under RESOURCES, by their keys. Usually this takes only one request."""
+        etags: dict[str, str] = {}
+        after = None
+        while True:
+            page = self._objects.listing(RESOURCES, after=after, limit=PAGE)
+            etags |= {stored.key: stored.etag for stored in page}
+            if len(page) < PAGE:
+                return etags
+            after = page[-1].key
+
+    def _current(self, name: str, etag: str | None) -> Path | None:
+        if etag is None:
             self._forget(name)
             return None
-        path = self._path(name, stored.etag)
+        path = self._path(name, etag)
         if path.exists():
             return path
         return self._fetch(name)

@@ -83,6 +83,10 @@ class ScratchDisk:
         if self._alive is not None:
             self._alive.close()
 
+    def folder(self, attempt_id: str) -> Path:
+        """Return the path of the folder of an attempt."""
+        return self.own / attempt_id
+
     def make(self, attempt_id: str, source_size: int) -> Path:
         """Create the folder of an attempt, if the disk has room for the source file and the render. Return its path.
 
@@ -92,13 +96,13 @@ class ScratchDisk:
             Unavailable: the disk has too little room (`scratch_unavailable`).
         """
         self._require(source_size + RENDER_ALLOWANCE)
-        folder = self.own / attempt_id
+        folder = self.folder(attempt_id)
         folder.mkdir(exist_ok=True)
         return folder
 
     def clear(self, attempt_id: str) -> None:
         """Remove an attempt's folder if it exists. Never raises."""
-        folder = self.own / attempt_id
+        folder = self.folder(attempt_id)
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             _log.error("scratch could not be removed", folder=str(folder))

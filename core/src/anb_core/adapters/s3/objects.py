@@ -17,7 +17,7 @@ from botocore.config import Config
 from anb_core.adapters.aws import TRIES, answering, client_config
 from anb_core.adapters.s3.bucket import Bucket, bare_etag
 from anb_core.adapters.s3.writer import Writer
-from anb_core.ports.objects import Listed, ObjectWriter, Peeked, StoredObject
+from anb_core.ports.objects import ObjectWriter, Peeked, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
@@ -69,15 +69,25 @@ class S3Objects:
         finally:
             writer.close()
 
-    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
+    def fetch(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_size: Callable[[int], object] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> StoredObject:
         def copy() -> StoredObject:
             answer = self._store.get(key)
             # The body's own context manager would return urllib3's stream, whose errors `ask` can't translate.
-            with path.open("wb") as file, closing(answer["Body"]) as body:
-                while piece := body.read(PIECE_BYTES):
-                    file.write(piece)
-                    if on_bytes:
-                        on_bytes(len(piece))
+            with closing(answer["Body"]) as body:
+                if on_size:
+                    on_size(answer["ContentLength"])
+                with path.open("wb") as file:
+                    while piece := body.read(PIECE_BYTES):
+                        file.write(piece)
+                        if on_bytes:
+                            on_bytes(len(piece))
             return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
 
         try:
@@ -92,13 +102,14 @@ class S3Objects:
     def peek(self, key: str, most: int) -> Peeked | None:
         return self._store.peek(key, most)
 
-    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[Listed]:
+    def listing(self, prefix: str, *, after: str | None = None, limit: int) -> Sequence[StoredObject]:
         answer = self._store.ask(
             lambda: self._store.s3.list_objects_v2(
                 Bucket=self.bucket, Prefix=prefix, StartAfter=after or "", MaxKeys=limit
             )
         )
-        return [Listed(found["Key"], found["Size"]) for found in answer.get("Contents", [])]
+        contents = answer.get("Contents", [])
+        return [StoredObject(found["Key"], found["Size"], bare_etag(found["ETag"])) for found in contents]
 
     def delete(self, keys: Collection[str]) -> frozenset[str]:
         all_keys, kept = list(keys), set[str]()
