@@ -61,7 +61,7 @@ fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, o
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
 
 .PHONY: bench
-bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, recovery, and the lag of VideoJobs (55 min)
+bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a backlog, fairness, recovery, the lag of VideoJobs, and jobs (60 min)
 	@$(BIN)/python -m bench.render
 	@$(BIN)/python -m bench.uploads
 	@$(BIN)/python -m bench.redrives
@@ -70,6 +70,7 @@ bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a back
 	@$(BIN)/python -m bench.recovery
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
 		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
+	@$(BIN)/python -m bench.jobs
 
 TEMPLATES := network data roles alarms
 

@@ -214,12 +214,12 @@ def uploading(url: str, tokens: Sequence[str], meter: Meter, number: int) -> Ite
 
 
 @contextmanager
-def workers(folder: Path, variables: dict[str, str]) -> Iterator[list[int]]:
-    """Run the workers. Yields their process ids."""
+def workers(folder: Path, variables: dict[str, str], number: int | None = None) -> Iterator[list[int]]:
+    """Run `number` workers, by default WORKERS. Yields their process ids."""
     (folder / "go").touch()
     with ExitStack() as stack:
         started = []
-        for place in range(WORKERS):
+        for place in range(number or WORKERS):
             log = stack.enter_context((folder / f"worker-{place}.log").open("wb"))
             names = {"ANB_WORKER_NAME": f"worker-{place}", "TMPDIR": str(folder)}
             child = subprocess.Popen(
