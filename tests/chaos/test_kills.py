@@ -18,6 +18,8 @@ from sqlalchemy import delete
 
 from anb_core.adapters.database.tables import locks
 from anb_core.domain.keys import upload_key
+from anb_core.ports.stop import Stop
+from anb_worker.render.engine import RenderEngine
 from tests.chaos import steps
 from tests.chaos.programs import Faults
 from tests.chaos.site import EDIT, HEARTBEAT, Servers, Site, running_site
@@ -61,8 +63,8 @@ class Tour:
     """All steps."""
     calm: threading.Event = field(default_factory=threading.Event)
     """Set when no process shall die any more."""
-    before: int = 1000
-    """The number of steps that were left a moment ago."""
+    deaths: int = 0
+    """How many processes had died a moment ago."""
 
     @property
     def told(self) -> Path:
@@ -116,11 +118,11 @@ class Tour:
 
         Otherwise each death in a sweep would delay the next one by a minute.
         """
-        if len(left := self.left) < self.before:
-            self.before = len(left)
+        if (deaths := sum(len(program.codes) for program in self.site.programs.all.values())) > self.deaths:
+            self.deaths = deaths
             with self.site.database.transaction() as connection:
                 connection.execute(delete(locks))
-        return not left
+        return not self.left
 
     def _repeat(self, act: Callable[[], object]) -> None:
         while not self.calm.wait(1.0):
@@ -204,6 +206,7 @@ def toured(folder: Path, servers: Servers, cards_dir: Path, clip: bytes, names: 
     topic = sns.create_topic(Name="chaos")["TopicArn"]
     sns.close()
     adopting = {"ANB_ADOPT_OWNER": "older", "ANB_SOURCE_PREFIXES": "camera/"}
+    RenderEngine(cards_dir).warm(Stop())  # Some renders need a card, and no worker shall be busy with it.
     with running_site(folder, servers, cards_dir, ANB_SNS_TOPIC_ARN=topic, **adopting) as site:
         tour = Tour(site, clip, names)
         try:
