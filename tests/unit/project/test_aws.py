@@ -110,6 +110,12 @@ def test_the_workers_of_the_values_are_placed_on_the_nodes_for_workers_and_are_n
     assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
 
+def test_no_pod_gets_the_credentials_of_its_node() -> None:
+    cluster = yaml.safe_load(aws.cluster(aws.outputs_of(aws.plan({}))))
+
+    assert [group["disablePodIMDS"] for group in cluster["managedNodeGroups"]] == [True] * 3
+
+
 def test_the_cluster_gets_the_networks_zones_and_subnets_and_the_roles(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
