@@ -61,6 +61,9 @@ def test_the_controllers_come_from_charts_with_fixed_versions(tmp_path: Path) ->
     assert f"--version {re.findall(r'^keda=(.+)$', local, re.MULTILINE)[0]} " in charts["keda"]
     assert "awsRegion=eu-west-1" in charts["cluster-autoscaler"]
     assert "vpcId=vpc-1" in charts["aws-load-balancer-controller"]
+    # EKS gives each node group its own launch template.
+    for number, label in enumerate(("sourceLaunchTemplateId", "sourceLaunchTemplateVersion"), 1):
+        assert f"balancing-ignore-label_{number}=eks.amazonaws.com/{label} " in charts["cluster-autoscaler"]
 
 
 def test_with_irsa_keda_gets_the_workers_role(tmp_path: Path) -> None:
