@@ -182,6 +182,14 @@ def test_the_guide_names_every_alarm_and_every_stack() -> None:
         assert all(f"| `{name}` |" in guide for name in names)
 
 
+def test_the_guide_says_how_to_keep_a_node_for_workers_in_each_zone() -> None:
+    guide = (aws.FOLDER.parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
+
+    groups = [group["name"] for group in yaml.safe_load(aws.cluster(aws.outputs_of(aws.plan({}))))["managedNodeGroups"]]
+    for name in groups[1:]:
+        assert f"eksctl scale nodegroup --cluster anb-video --name {name} --nodes-min 1 --nodes 1\n" in guide
+
+
 def test_the_guide_names_every_parameter() -> None:
     guide = (aws.FOLDER.parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
 
