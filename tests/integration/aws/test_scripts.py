@@ -41,7 +41,8 @@ def run(script: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 def test_the_controllers_come_from_charts_with_fixed_versions(tmp_path: Path) -> None:
     stand_in(tmp_path, "aws", "echo vpc-1")
-    stand_in(tmp_path, "helm", f'printf "%s " "$@" >> {tmp_path}/helm.log; echo >> {tmp_path}/helm.log')
+    # One line for each call.
+    stand_in(tmp_path, "helm", f'echo "$*" | tr "\\n" " " >> {tmp_path}/helm.log; echo >> {tmp_path}/helm.log')
 
     done = run("addons", tmp_path, AWS_REGION="eu-west-1")
 
@@ -57,6 +58,12 @@ def test_the_controllers_come_from_charts_with_fixed_versions(tmp_path: Path) ->
     }
     for line in lines:
         assert re.search(r" --version \d+\.\d+\.\d+ --repo https://", line)
+        # The controllers of a lost zone are replaced as soon as the pods of the chart are.
+        tolerations, _ = json.JSONDecoder().raw_decode(line.partition("tolerations=")[2])
+        assert {item["key"]: item["tolerationSeconds"] for item in tolerations} == {
+            "node.kubernetes.io/not-ready": 30,
+            "node.kubernetes.io/unreachable": 30,
+        }
     local = (ROOT / "deploy" / "local" / "up").read_text(encoding="utf-8")
     assert f"--version {re.findall(r'^keda=(.+)$', local, re.MULTILINE)[0]} " in charts["keda"]
     assert "awsRegion=eu-west-1" in charts["cluster-autoscaler"]
