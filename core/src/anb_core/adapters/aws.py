@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from botocore import __version__
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
@@ -37,8 +36,6 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
         retries={"mode": "standard", "total_max_attempts": 1 if wait else TRIES},
         max_pool_connections=POOL,
         tcp_keepalive=True,
-        # botocore would compute its longer user agent for each request anew, in a tenth of the request's CPU time.
-        user_agent=f"anb-video Botocore/{__version__}",
     )
 
 
