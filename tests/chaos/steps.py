@@ -9,6 +9,7 @@ from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects, ObjectWriter
 from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
+from anb_operator.kube import Deployments, Pods, VideoJobs
 from anb_worker.render import engine
 
 PORTS: Mapping[str, tuple[type, ...]] = {
@@ -18,6 +19,7 @@ PORTS: Mapping[str, tuple[type, ...]] = {
     "queue": (Queue,),
     "dead letters": (Queue,),
     "alerts": (Alerts,),
+    "kube": (VideoJobs, Pods, Deployments),
 }
 """The ports of each part whose calls are wrapped (see `wrapping.py`)."""
 
@@ -71,6 +73,15 @@ CALLS: Mapping[str, Mapping[str, str]] = {
         "dead letters": "receive delete",
         "alerts": "publish",
     },
+    "operator": {
+        "store": "ping listing history histories events_after last_event_id cursor move_cursor dead_letters cancel"
+        " retry submit_existing receive_dead_letter record_dead_letter exclusively unannounced_dead_letters"
+        " mark_announced",
+        "bucket": "ensure",
+        "dead letters": "receive delete",
+        "kube": "ping list_videojobs create_videojob set_finalizers set_label patch_status delete_videojob post_event"
+        " list_pods annotate_pod post_deployment_event",
+    },
 }
 """For each component and part the calls at which the component dies. A component is a program or a loop in programs."""
 
@@ -90,7 +101,9 @@ NEVER: Mapping[str, str] = {
         (f"store.{name}" for name in ("discard_results", "render_again", "restore_result")), _RECONCILIATION
     ),
     "dead letters.give_back": "The consumer gives a message back only if a newer program wrote its job.",
-    **dict.fromkeys(("store.cursor", "store.move_cursor", "store.longest_wait"), "Only the operator makes this call."),
+    **dict.fromkeys(
+        ("kube.get_scale", "store.longest_wait"), "Only metrics in CloudWatch need this call. It changes nothing."
+    ),
     "queue.ensure": "The adapter itself creates a missing queue.",
     "store.renew_upload": "Only a long upload makes this call. It changes an expiry and nothing else.",
 }

@@ -88,7 +88,7 @@ class Tour:
                 "told": str(self.told),
                 "seen": str(self.site.folder / "seen"),
                 "die_at": sorted(left),
-                "kill_child_at": sorted(name for name in left if name.startswith("child:"))[:1],
+                "kill_child_at": sorted(name for name in left if name.startswith("child:")),
                 "refused": next(refused),
                 # So that the lease is renewed during a render.
                 "slow": HEARTBEAT.total_seconds() + 1 if "worker: after queue.extend" in left else 0,
@@ -227,7 +227,8 @@ def test_every_call_of_a_port_is_a_step_with_a_component_or_a_reason() -> None:
 def test_programs_that_die_once_at_each_step_lose_nothing(
     tmp_path: Path, servers: Servers, cards_dir: Path, clip: bytes
 ) -> None:
-    with toured(tmp_path, servers, cards_dir, clip, set(steps.DEATHS)) as tour:
+    names = {name for name in steps.DEATHS if not name.startswith("operator:")}
+    with toured(tmp_path, servers, cards_dir, clip, names) as tour:
         assert sorted(tour.left) == []
         seen = set((tmp_path / "seen").read_text().splitlines())
         unlisted = {
