@@ -57,7 +57,7 @@ CALLS: Mapping[str, Mapping[str, str]] = {
     "worker": {
         "store": "ping claim renew report_progress publish settle get record_dead_letter submit_existing hold_outbox"
         " mark_sent mark_unsent",
-        "bucket": "ping head fetch writing",
+        "bucket": "ping head listing fetch writing",
         "writer": "write commit",
         "queue": "receive delete extend give_back send",
     },
