@@ -119,6 +119,15 @@ def test_a_message_of_a_job_that_waits_unclaimed_is_a_loss_and_the_job_gets_a_ne
     assert store.open_dead_letters() == {}
 
 
+def test_a_message_that_comes_before_its_relay_has_removed_the_entry_is_sent_again(store: Store) -> None:
+    video_id = uploaded(store)
+    [entry] = store.hold_outbox(limit=1, hold=SECOND)
+    assert received(store, video_id).resolution is Resolution.STALE
+    store.mark_sent(entry, broker="queue")
+    assert due(store) == [video_id]
+    assert record_of(store, video_id).job.counters.lost == 0
+
+
 def test_a_message_that_was_handled_before_changes_nothing(store: Store) -> None:
     video_id = sent_and_waiting(store)
     received(store, video_id)

@@ -49,7 +49,7 @@ STALE, REQUEUED = Resolution.STALE, Resolution.REQUEUED
 def test_a_message_that_sqs_moved_is_judged_by_its_job(
     job: Job, state: dict[str, object], resolution: Resolution | None, settlement: Settlement | None
 ) -> None:
-    about = {"deleted": False, "generation": 2, "waiting_in_outbox": False} | state
+    about = {"deleted": False, "generation": 2, "waiting_in_outbox": False, "being_sent": False} | state
     verdict = judge_arrival(job, **about, now=NOW, policy=POLICY)  # type: ignore[arg-type]
     assert (verdict.resolution, verdict.settlement, verdict.send_after) == (resolution, settlement, None)
     assert verdict.detail.endswith(".")
@@ -57,8 +57,17 @@ def test_a_message_that_sqs_moved_is_judged_by_its_job(
 
 def test_a_job_that_must_wait_and_has_no_message_left_needs_one() -> None:
     job = replace(WAITING, not_before=NOW + SECOND)
-    verdict = judge_arrival(job, deleted=False, generation=2, waiting_in_outbox=False, now=NOW, policy=POLICY)
-    assert (verdict.resolution, verdict.send_after) == (STALE, NOW + SECOND)
+    for being_sent in (False, True):
+        verdict = judge_arrival(
+            job,
+            deleted=False,
+            generation=2,
+            waiting_in_outbox=False,
+            being_sent=being_sent,
+            now=NOW,
+            policy=POLICY,
+        )
+        assert (verdict.resolution, verdict.send_after) == (STALE, NOW + SECOND)
 
 
 @pytest.mark.parametrize(

@@ -137,16 +137,27 @@ _STALE = {
     Reason.DELETED: "The video was deleted.",
 }
 _IN_OUTBOX = "A newer message of the job waits in the outbox."
+_BEING_SENT = "A relay is sending a message of the job. Perhaps it is this one, so another one is sent."
 _REQUEUED = "Workers received the message too often without an answer. This counts as a loss; the job is tried again."
 
 
 def judge_arrival(
-    job: Job, *, deleted: bool, generation: int | None, waiting_in_outbox: bool, now: datetime, policy: RetryPolicy
+    job: Job,
+    *,
+    deleted: bool,
+    generation: int | None,
+    waiting_in_outbox: bool,
+    being_sent: bool,
+    now: datetime,
+    policy: RetryPolicy,
 ) -> Verdict:
     """Decide about a message that SQS moved to the dead-letter queue. A loss is counted only if an attempt could begin.
 
     `generation` is the message's generation. None for a message of an older producer.
-    `waiting_in_outbox` says whether the job has an outbox entry. `now` is the time of the database's clock.
+    `waiting_in_outbox` says whether the job has an outbox entry that no relay holds.
+    `being_sent` says whether the job has an entry that a relay holds. Perhaps the relay has sent this very message, and
+    is about to remove the entry.
+    `now` is the time of the database's clock.
     """
     if deleted:
         return Verdict(_STALE[Reason.DELETED], Resolution.STALE)
@@ -160,6 +171,8 @@ def judge_arrival(
         )
     if waiting_in_outbox:
         return Verdict(_IN_OUTBOX, Resolution.STALE)
+    if being_sent:
+        return Verdict(_BEING_SENT, Resolution.STALE, send_after=now)
     # Count one loss, even if an attempt's lease has also expired. The settlement of the loss ends this attempt, too.
     loss = plan_loss(job.counters, policy)
     if loss.error:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, literal, select, tuple_, update
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.dead_letter_rows import OPEN, SHORTENED, WHOLE, add_dead_letter, dead_letter_of
@@ -54,11 +54,13 @@ class DeadLettersRepository(Repository):
             if locked is None:
                 return Unknown()
             record = locked.record
+            entry = connection.execute(select(outbox.c.token).where(outbox.c.job_id == record.job.id)).first()
             verdict = judge_arrival(
                 record.job,
                 deleted=locked.deleted,
                 generation=generation,
-                waiting_in_outbox=bool(connection.scalar(select(exists().where(outbox.c.job_id == record.job.id)))),
+                waiting_in_outbox=entry is not None and entry.token is None,
+                being_sent=entry is not None and entry.token is not None,
                 now=locked.now,
                 policy=policy,
             )

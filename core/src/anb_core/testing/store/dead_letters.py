@@ -41,11 +41,13 @@ class InMemoryDeadLetters(Tables):
             row = self.find(video_id)
             if row is None:
                 return Unknown()
+            entry = self.outbox.get(video_id)
             verdict = judge_arrival(
                 row.job,
                 deleted=row.deleted_at is not None,
                 generation=generation,
-                waiting_in_outbox=video_id in self.outbox,
+                waiting_in_outbox=entry is not None and entry.token is None,
+                being_sent=entry is not None and entry.token is not None,
                 now=now,
                 policy=policy,
             )
