@@ -19,25 +19,14 @@ from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render.drawing import draw_title
 from anb_worker.render.engine import RenderEngine
-from anb_worker.render.ffmpeg_commands import Tool, picture_command
+from anb_worker.render.ffmpeg_commands import QUALITY, X264, Tool, picture_command
 from anb_worker.render.layout import CARD_SECONDS, FADE_OUT_SECONDS, TITLE_MIDDLE, WATERMARK_MARGIN
 from anb_worker.render.probe.facts import probe
 from anb_worker.render.processors import processors
 
 SECONDS = 30
 TITLE = "A walk in the park"
-X264 = (
-    "-c:v",
-    "libx264",
-    "-preset",
-    "superfast",
-    "-x264-params",
-    "stitchable=1:mbtree=1:rc-lookahead=10",
-    "-crf",
-    "23",
-    "-g",
-    "60",
-)
+ENCODER = (*X264, "-crf", str(QUALITY))
 """The encoder of our engine. The commands by hand have it, too, so that only the rest of the work is compared."""
 
 _FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -99,7 +88,7 @@ def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
 
 def run_by_hand(clip: Path, workdir: Path, cards: Path) -> None:
     """Render with one ffmpeg command, as an expert would write it for this clip."""
-    _by_hand(clip, workdir, cards, *X264)
+    _by_hand(clip, workdir, cards, *ENCODER)
 
 
 def run_lossless(clip: Path, workdir: Path, cards: Path) -> None:
@@ -127,7 +116,7 @@ def run_main_by_hand(clip: Path, workdir: Path, cards: Path) -> None:
     """Make the picture of the main part with an ffmpeg command, as an expert would write it."""
     graph = f"[0:v]{_FRAME}[main];[main][1:v]{_CORNER}[v]"
     inputs = ["-t", str(SECONDS), "-i", str(clip), "-i", str(_own(cards) / "watermark.png")]
-    _ffmpeg(*inputs, "-filter_complex", graph, "-map", "[v]", "-an", *X264, str(workdir / "output.mp4"))
+    _ffmpeg(*inputs, "-filter_complex", graph, "-map", "[v]", "-an", *ENCODER, str(workdir / "output.mp4"))
 
 
 def run_floor(clip: Path, workdir: Path, cards: Path) -> None:  # noqa: ARG001 - all runs have these arguments

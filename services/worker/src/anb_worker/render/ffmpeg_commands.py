@@ -24,15 +24,19 @@ CLOCK = 15360
 _TICKS_A_TURN = 2**33
 """The timestamps of MPEG-TS wrap around to 0 after this many ticks."""
 
-MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
+MASTER_QUALITY, CARD_QUALITY, QUALITY = 10, 17, 23
 """The option crf of x264 for three kinds of files. A lower value means better quality.
-MASTER_QUALITY is for a card that will be encoded again with a title. _QUALITY is for main parts.
+MASTER_QUALITY is for a card that will be encoded again with a title. QUALITY is for main parts.
 CARD_QUALITY is for cards that are not encoded again. Their soft gradients need a better quality than main parts.
 """
 
-_X264 = "stitchable=1:mbtree=1:rc-lookahead=10"
-"""Options of x264. With stitchable, parts can be joined. The preset superfast has no mbtree, which saves a third of the
-bytes, and costs little CPU time. docs/performance.md shows the curve of bytes and quality that this choice is based on.
+X264 = (
+    *("-c:v", "libx264", "-preset", "superfast", "-x264-params", "stitchable=1:mbtree=1:rc-lookahead=10"),
+    *("-g", str(2 * FPS)),
+)
+"""Options of the video encoder. With stitchable, parts can be joined. The preset superfast has no mbtree, which saves a
+third of the bytes, and costs little CPU time. docs/performance.md shows the curve of bytes and quality that this choice
+is based on.
 """
 
 _UNNOTICED_SECONDS = 0.03
@@ -101,7 +105,7 @@ def picture_command(
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
         *(_trusted_input(tool, "png_pipe", watermark) if watermark is not None else ()),
         *("-filter_complex", graph),
-        *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
+        *("-map", "[v]", *_encode(tool, QUALITY), _url(output)),
         *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "filter"),
         *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t}", "-f", "null", "-"),
     ]
@@ -309,10 +313,10 @@ def _convert(color: ColorPlan) -> str:
 def _encode(tool: Tool, quality: int) -> list[str]:
     """Return the options of the video encoder. `quality` is x264's crf, which does not change the codec headers."""
     return [
-        *("-c:v", "libx264", "-preset", "superfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
+        *(*X264, "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
         # Limit the bit rate, and so the size of the file. Every player for H.264 level 3.1 supports this bit rate.
-        *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", _X264, "-threads", str(tool.threads)),
-        *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
+        *("-maxrate", "10M", "-bufsize", "15M", "-threads", str(tool.threads)),
+        *("-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
     ]
 
 
