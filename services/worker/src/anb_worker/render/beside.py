@@ -15,7 +15,7 @@ class Beside(AbstractContextManager["Beside"]):
     """Runs work in one other thread, in the order of `start`. So a render has at most two child processes at a time.
 
     At the end of the `with` block, work that has not ended is stopped, and the thread has ended.
-    If `alone` is True, there is no second processor, so that a second child would only take memory.
+    If `alone` is True, there is no processor or no memory for a second child.
     Then work is not started early. The function that `start` returns does the work.
     """
 

@@ -31,7 +31,7 @@ from anb_worker.render.child_programs import draw_title, examine_output, probe_u
 from anb_worker.render.drop_rights import protections
 from anb_worker.render.ffmpeg_commands import Sound, Tool
 from anb_worker.render.layout import TITLE_MIDDLE
-from anb_worker.render.processors import processors
+from anb_worker.render.processors import has_room_beside, processors
 from anb_worker.render.sandbox import ChildLimits, blame, run
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +72,7 @@ class RenderEngine:
             max_alloc=_MAX_ALLOC_BYTES,
             threads=threads or min(_MOST_THREADS, processors()),
         )
+        self._alone = self._tool.threads == 1 or not has_room_beside(self._tool.threads)
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
@@ -102,7 +103,7 @@ class RenderEngine:
     ) -> Rendered:
         """Make a finished video. See anb_core.ports.renderer."""
         self._check_tool()
-        with Beside(stop, alone=self._tool.threads == 1) as beside:
+        with Beside(stop, alone=self._alone) as beside:
             render = _Render(
                 beside=beside,
                 tool=self._tool,
