@@ -88,9 +88,9 @@ def test_a_video_adds_its_work_bytes_and_requests() -> None:
         "nat_gb": pytest.approx((4000 + 1800 + 21_600) * 4 / 1e6),
         "balancer_unit_hour": 100,
         "storage_gb_month": pytest.approx(110),
-        # 100 MB are 12 parts, 10 MB are 2 parts. Each has a begin and an end, and there is a listing.
-        "put_thousand": 14 + 4 + 1,
-        "get_thousand": 8 + 3,
+        # 100 MB are 12 parts, 10 MB are 2 parts. Each has a begin and an end, and there are two listings.
+        "put_thousand": 14 + 4 + 2,
+        "get_thousand": 2 + 3,
         "internet_gb": 30,
         # Sent, received, deleted, and one heartbeat: 4,000. 180 polls in each of 10 idle hours. 1080 requests of the
         # sweep in each of 20 hours.
@@ -108,7 +108,7 @@ def test_few_videos_need_no_more_workers_than_there_are_all_the_time() -> None:
 def test_a_small_object_is_written_by_one_request() -> None:
     small = replace(MEASURED, upload_mb=8, result_mb=8.388608)
 
-    assert quantities(1000, hours=0, measured=small)["put_thousand"] == [1 + 3 + 1]
+    assert quantities(1000, hours=0, measured=small)["put_thousand"] == [1 + 3 + 2]
 
 
 def test_the_site_is_that_of_the_templates() -> None:
