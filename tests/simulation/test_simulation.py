@@ -10,7 +10,7 @@ from tests.simulation.exhaustive import FAILED_RENDER, FAULTS, PREEMPTIONS, Sear
 from tests.simulation.faults import Fault, Kind, Place
 from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT, Mutant
 from tests.simulation.properties import NAMES
-from tests.simulation.simulation import each_single_fault, run, shrink, told
+from tests.simulation.simulation import Run, each_single_fault, run, shrink, told
 
 SEEDS = range(20_000)
 
@@ -110,15 +110,20 @@ def test_a_run_in_a_state_seen_before_is_not_continued() -> None:
     assert Place("worker-1/lease-progress", 0) not in continued, "the progress is written again"
 
 
+def broken(done: Run) -> set[str]:
+    """Return the promises that a run breaks."""
+    return {violation.partition(":")[0] for violation in done.violations}
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 def test_a_weakened_guard_is_noticed(mutant: Mutant) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutant.weaken(patch)
         runs = (run(seed, focus=mutant.focus) for seed in SEEDS_A_MUTANT)
-        found = next((done for done in runs if done.violations), None)
+        # In some runs a program finds what can't be, and ends with an error before a promise is broken.
+        found = next((done for done in runs if broken(done) & {*mutant.promises}), None)
     assert found, "no seed shows that this guard is needed"
-    assert found.violations[0].partition(":")[0] in mutant.promises, found.violations
     assert run(found.seed, focus=mutant.focus).violations == [], "this seed also breaks the real code"
 
 
