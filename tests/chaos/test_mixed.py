@@ -11,6 +11,7 @@ pytestmark = pytest.mark.chaos
 JOBS = 100
 
 
+@pytest.mark.timeout(600)
 def test_a_hundred_videos_survive_faults_of_all_kinds(
     tmp_path: Path, servers: Servers, cards_dir: Path, clip: bytes
 ) -> None:
