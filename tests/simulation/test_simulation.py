@@ -11,6 +11,7 @@ from tests.simulation.faults import Fault, Kind, Place
 from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT, Mutant
 from tests.simulation.properties import NAMES
 from tests.simulation.simulation import Run, each_single_fault, run, shrink, told
+from tests.simulation.world import Setup
 
 SEEDS = range(20_000)
 
@@ -101,6 +102,10 @@ def test_no_two_events_break_a_promise_after_a_failed_try(
         if done.violations:
             pytest.fail(told(shrink(done)))
     assert runs > 10
+
+
+def test_the_base_of_the_search_has_a_failed_try() -> None:
+    assert run(0, FAILED_RENDER, setup=Setup()).seen["L4: an attempt failed"]
 
 
 def test_a_run_in_a_state_seen_before_is_not_continued() -> None:
