@@ -11,7 +11,9 @@ from typing import BinaryIO
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.client import BaseClient
+from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
 from structlog.testing import capture_logs
 
@@ -207,3 +209,24 @@ def test_a_writer_that_ends_early_gives_its_room_back(monkeypatch: pytest.Monkey
     for _ in range(3):
         with pytest.raises(ConnectionError):
             begin_and_break()
+
+
+def test_an_upload_is_sent_without_waiting_for_the_bucket_to_say_continue(
+    objects: S3Objects, clients: list[BaseClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # botocore reads for ever if the connection breaks within this answer.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    heads = list[AWSPreparedRequest]()
+
+    def note(request: AWSPreparedRequest, **_: object) -> None:
+        heads.append(request)
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    clients[0].meta.events.register("before-send.s3.PutObject", note)
+    with objects.writing(KEY, content_type="video/mp4") as writer:
+        writer.write(b"bytes")
+        with pytest.raises(Unavailable):
+            writer.commit()
+    assert heads
+    assert not any("Expect" in head.headers for head in heads)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import boto3
 import structlog
 from botocore.config import Config
+from botocore.handlers import add_expect_header
 
 from anb_core.adapters.aws import TRIES, answering, client_config
 from anb_core.adapters.s3.bucket import Bucket, bare_etag
@@ -52,6 +53,9 @@ class S3Objects:
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
+        # botocore would wait for "100 Continue" before it sends the bytes. If the connection breaks within this answer,
+        # it reads for ever (botocore 1.44, AWSConnection._consume_headers).
+        session.events.unregister("before-call.s3", add_expect_header)
         s3 = session.client("s3", region_name=region, config=config)
         self._store = Bucket(s3, bucket, may_create=may_create)
         self._room = threading.Semaphore(PARTS_IN_MEMORY)
