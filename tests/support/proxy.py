@@ -97,6 +97,10 @@ class Proxy:
         when, self._when = self._when, None
         if when is not Cut.BEFORE:
             server.sendall(said)
+            # The body of a request may come after its head.
+            while server not in select.select([client, server], [], [])[0]:
+                if not _forward(client.recv(65536), server):
+                    break
             answer = server.recv(65536)
             if when is Cut.WITHIN:
                 client.sendall(answer[: len(answer) // 2])
