@@ -234,6 +234,7 @@ def test_every_call_of_a_port_is_a_step_with_a_component_or_a_reason() -> None:
     assert not named & steps.NEVER.keys()
 
 
+@pytest.mark.tour
 @pytest.mark.timeout(WITHIN + 240)
 def test_programs_that_die_once_at_each_step_lose_nothing(
     tmp_path: Path, servers: Servers, cards_dir: Path, clip: bytes

@@ -174,6 +174,7 @@ class Round:
             self._site.sqs.send_message(QueueUrl=f"{url}-dlq", MessageBody=message)
 
 
+@pytest.mark.tour
 @pytest.mark.timeout(WITHIN + 240)
 def test_an_operator_that_dies_once_at_each_step_loses_nothing(
     tmp_path: Path, servers: Servers, cards_dir: Path, apiserver: ApiServer, clip: bytes
