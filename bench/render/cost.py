@@ -25,13 +25,13 @@ class Cost:
 
 
 def measure(command: Sequence[str]) -> Cost:
-    """Run a command and return its cost.
+    """Run a command without its output, and return its cost.
 
     Raises:
         SystemExit: the command failed.
     """
     begin, peak = time.perf_counter(), 0
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     # The process is reaped only by wait4, because only wait4 returns the CPU time of all its descendants.
     while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         peak = max(peak, _memory(psutil.Process(process.pid)))
