@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from urllib.parse import urlsplit
 
 import psycopg
 
 from anb_core.testing.promises import violations
 from tests.chaos import steps
 from tests.chaos.programs import Faults, Program
-from tests.chaos.site import LEASE, Servers, Site, running_site
+from tests.chaos.site import LEASE, Servers, Site, running_proxied_site
 from tests.support import eventually
-from tests.support.proxy import Cut, Proxy, proxied
+from tests.support.proxy import Cut, Proxy
 
 UPLOADERS = 4
 MOST_UNFINISHED = 40
@@ -239,13 +238,5 @@ def running_mixed(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Mixed]:
     """Start the programs of a mixed run, whose database, bucket and queue are behind proxies."""
-    sql, aws = urlsplit(servers.database_url), urlsplit(servers.aws_url)
-    assert sql.port
-    assert aws.port
-    with proxied("127.0.0.1", sql.port) as sql_proxy, proxied("127.0.0.1", aws.port) as aws_proxy:
-        addresses = {
-            "DATABASE_URL": servers.database_url.replace(f":{sql.port}/", f":{sql_proxy.port}/"),
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_proxy.port}",
-        }
-        with running_site(folder, servers, cards_dir, **addresses) as site:
-            yield Mixed(site, aws_proxy, sql_proxy, clip, workers=workers, seed=seed, tell=tell)
+    with running_proxied_site(folder, servers, cards_dir) as (site, sql_proxy, aws_proxy):
+        yield Mixed(site, aws_proxy, sql_proxy, clip, workers=workers, seed=seed, tell=tell)

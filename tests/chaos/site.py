@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -30,6 +31,7 @@ from anb_core.testing.promises import Evidence, check_promises, read_evidence
 from anb_core.usecases.tokens import create_token
 from tests.chaos.programs import Faults, Program, Programs, running_programs
 from tests.support import eventually
+from tests.support.proxy import Proxy, proxied
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=12)
@@ -208,3 +210,21 @@ def running_site(folder: Path, servers: Servers, cards_dir: Path, **environment:
     upgrade(servers.database_url)
     with running_programs(folder) as programs, closing(Site(programs, servers, folder, environment)) as site:
         yield site
+
+
+@contextmanager
+def running_proxied_site(folder: Path, servers: Servers, cards_dir: Path) -> Iterator[tuple[Site, Proxy, Proxy]]:
+    """Run a site as `running_site` does, with a proxy before the database and one before bucket and queue.
+
+    Yields the site and both proxies, that of the database first.
+    """
+    sql, aws = urlsplit(servers.database_url), urlsplit(servers.aws_url)
+    assert sql.port
+    assert aws.port
+    with proxied("127.0.0.1", sql.port) as sql_proxy, proxied("127.0.0.1", aws.port) as aws_proxy:
+        addresses = {
+            "DATABASE_URL": servers.database_url.replace(f":{sql.port}/", f":{sql_proxy.port}/"),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_proxy.port}",
+        }
+        with running_site(folder, servers, cards_dir, **addresses) as site:
+            yield site, sql_proxy, aws_proxy

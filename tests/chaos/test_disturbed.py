@@ -4,16 +4,16 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from anb_core.domain.model import Ending
 from anb_core.domain.status import Status
-from tests.chaos.site import Servers, Site, running_site
+from tests.chaos.mixed import ANSWERS
+from tests.chaos.site import Servers, Site, running_proxied_site
 from tests.support import eventually
 from tests.support.given import record_of
-from tests.support.proxy import Cut, Proxy, proxied
+from tests.support.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.chaos
 
@@ -64,43 +64,26 @@ def test_wrong_clocks_of_workers_and_messages_that_come_twice_change_nothing(sit
         site.programs.stop(worker)
 
 
-LOST = {
-    "receive": b"ReceiveMessage",
-    "delete": b"DeleteMessage",
-    "send": b"SendMessageBatch",
-    "commit": b"COMMIT",
-}
-"""Calls whose answer is lost, and what their request contains."""
-
-
 def _has_cut(proxy: Proxy, before: int) -> bool:
     return proxy.cuts > before
 
 
 @pytest.fixture
 def lossy_site(tmp_path: Path, servers: Servers, cards_dir: Path, clip: bytes) -> Iterator[Site]:
-    """A site with a worker and an API, in which the answer of each call of `LOST` was lost once."""
-    sql, aws = urlsplit(servers.database_url), urlsplit(servers.aws_url)
-    assert sql.port
-    assert aws.port
-    with proxied("127.0.0.1", sql.port) as sql_proxy, proxied("127.0.0.1", aws.port) as aws_proxy:
-        addresses = {
-            "DATABASE_URL": servers.database_url.replace(f":{sql.port}/", f":{sql_proxy.port}/"),
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_proxy.port}",
-        }
-        with running_site(tmp_path, servers, cards_dir, **addresses) as site:
-            site.api()
-            site.worker()
-            for call, words in LOST.items():
-                proxy = sql_proxy if call == "commit" else aws_proxy
-                cuts = proxy.cuts
-                proxy.cut(Cut.AFTER, words)
-                site.upload(clip)
-                eventually(partial(_has_cut, proxy, cuts), within=120)
-            yield site
+    """A site with a worker and an API, in which the answer of each call of `ANSWERS` was lost once."""
+    with running_proxied_site(tmp_path, servers, cards_dir) as (site, sql_proxy, aws_proxy):
+        site.api()
+        site.worker()
+        for call, words in ANSWERS.items():
+            proxy = sql_proxy if call == "commit" else aws_proxy
+            cuts = proxy.cuts
+            proxy.cut(Cut.AFTER, words)
+            site.upload(clip)
+            eventually(partial(_has_cut, proxy, cuts), within=120)
+        yield site
 
 
 def test_lost_answers_of_receive_delete_send_and_commit_lose_no_video(lossy_site: Site) -> None:
     lossy_site.until_rest()
     lossy_site.check()
-    assert lossy_site.statuses() == {Status.PROCESSED: len(LOST)}
+    assert lossy_site.statuses() == {Status.PROCESSED: len(ANSWERS)}
