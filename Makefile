@@ -172,8 +172,9 @@ e2e: $(SETUP) $(FOOTAGE) images previous-images stand-in-images ## Run the end-t
 .PHONY: e2e-zone
 e2e-zone: $(SETUP) $(FOOTAGE) images stand-in-images stand-in-image-descheduler ## Lose a zone, then drain a node, on the cluster of KUBECONFIG (10 min)
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS) descheduler,$(TAG_$(name)))
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
 	@NODE_STOPPER="$(ANB_NODE_STOPPER)" NODE_STARTER="$(ANB_NODE_STARTER)" \
-		$(BIN)/python -m pytest tests/e2e/zone -o faulthandler_timeout=0
+		$(BIN)/python -m pytest tests/e2e/zone --reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0
 
 .PHONY: e2e-policy
 e2e-policy: $(SETUP) image-worker stand-in-image-localstack ## Try the step policy with its default numbers in real time, on the cluster of KUBECONFIG (35 min)
