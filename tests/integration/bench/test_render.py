@@ -12,6 +12,7 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.drawing import draw_watermark
 from anb_worker.render.engine import RenderEngine
 from bench.render import __main__ as bench
+from bench.render import quality
 from bench.render.clips import make_clip as make_kind
 from bench.render.cost import Cost, measure
 from bench.render.quality import PRESETS, Point, at_rate, draw, vmaf
@@ -161,3 +162,23 @@ def test_the_picture_has_a_line_for_each_preset_and_each_clip() -> None:
     picture = draw({"one": series, "two": series})
     assert picture.count("<polyline") == 2 * len(PRESETS)
     assert re.findall(r'font-size="16">(.*?)<', picture) == ["one", "two"]
+
+
+def test_the_curves_of_both_clips_are_measured_compared_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, crfs = tmp_path / "quality.svg", (23, 30)
+
+    def tiny(_kind: str, seconds: float, path: Path) -> Path:
+        return make_clip(path, "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30", "-t", seconds, "-pix_fmt", "yuv420p")
+
+    monkeypatch.setattr(quality, "CRFS", crfs)
+    monkeypatch.setattr(quality, "make_clip", tiny)
+    monkeypatch.setattr(sys, "argv", ["quality", "--seconds", "0.4", "--picture", str(picture)])
+
+    quality.main()
+
+    said = capsys.readouterr().out
+    assert said.count("kbit/s") == 2 * len(PRESETS) * len(crfs)
+    assert said.count("our VMAF is") == 4
+    assert picture.read_text(encoding="utf-8").count("<polyline") == 2 * len(PRESETS)
