@@ -38,6 +38,7 @@ from anb_core.usecases.submit import Submit
 from anb_core.usecases.visibility import Caller
 from anb_worker.lease import LeaseKeeper, Terms
 from tests.support.given import PROBLEM, SECOND, new_video, result
+from tests.support.scratch import FakeScratch
 from tests.support.stores import Sql
 
 POLICY = RetryPolicy(max_failures=2, max_lost=3, backoff_base=SECOND / 10, backoff_cap=SECOND / 2)
@@ -281,7 +282,7 @@ class Member:
             renderer=Renderer(self._chance),
             relay=self._relay,
             keep=partial(LeaseKeeper, store=self.store, queue=crowd.queue, terms=TERMS, runtime=crowd.runtime),
-            scratch=Scratch(crowd.folder / self.name),
+            scratch=FakeScratch(crowd.folder),
             load_resources=Resources,
             policy=POLICY,
             runtime=crowd.runtime,
@@ -336,19 +337,3 @@ class Renderer:
         path = workdir / "finished"
         path.write_bytes(b"x" * size)
         return Rendered(path, size, "5a" * 32, width=1280, height=720, duration=12.5, frames=375)
-
-
-class Scratch:
-    """The folder of a worker, which it uses for one attempt after the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def folder(self, attempt_id: str) -> Path:  # noqa: ARG002 - the port's signature
-        return self._folder
-
-    def make(self, attempt_id: str, source_size: int) -> Path:  # noqa: ARG002
-        self._folder.mkdir(exist_ok=True)
-        return self._folder
-
-    def clear(self, attempt_id: str) -> None: ...

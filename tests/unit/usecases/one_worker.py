@@ -35,6 +35,7 @@ from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Report
 from anb_core.usecases.submit import Submit
 from tests.support.renderer import SOURCE, FakeRenderer
+from tests.support.scratch import FakeScratch
 
 LEASE = timedelta(seconds=60)
 POLICY = RetryPolicy()
@@ -66,29 +67,6 @@ class FakeKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-@dataclass
-class FakeScratch:
-    root: Path
-    full: bool = False
-
-    def folder(self, attempt_id: str) -> Path:
-        return self.root / attempt_id
-
-    def make(self, attempt_id: str, source_size: int) -> Path:
-        if self.full:
-            raise Unavailable("scratch", f"there is no room for {source_size} bytes")
-        folder = self.root / attempt_id
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def clear(self, attempt_id: str) -> None:
-        folder = self.root / attempt_id
-        if folder.exists():
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
 
 
 class FaultyStore(InMemoryStore):
