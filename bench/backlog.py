@@ -50,19 +50,26 @@ CONNECTIONS = 5 * (1 + WORKERS)
 
 _SPENT = """
 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn() - '0/0'::pg_lsn,
-       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())
+       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
+       (SELECT count(*) FROM jobs WHERE %s IN ('uploaded', status))
 """
-"""Query for the number of transactions that have written, the bytes of the database's log, and the connections.
+"""Query for the number of transactions that have written, the bytes of the database's log, the connections, and the
+videos of the phase, all at one moment.
 These numbers are always current. PostgreSQL updates its other statistics only about once per second."""
 
 
 class Spent(NamedTuple):
-    """The totals at one moment. `at` is the monotonic time in seconds. `memory` is the bytes of each program."""
+    """The totals at one moment.
+
+    `at` is the monotonic time in seconds. `done` is the number of uploaded videos while videos are uploaded, and then
+    the number of processed videos. `memory` is the bytes of each program.
+    """
 
     at: float
     writes: int
     log_bytes: int
     connections: int
+    done: int
     memory: Sequence[int]
 
 
@@ -133,7 +140,7 @@ def main() -> int:
             meter = Meter(connection, [process.child.pid])
             rows = [*uploading(process.url, tokens, meter, number)]
             with workers(folder, environment(folder, aws, **settings)) as pids:
-                rows += processing(meter, pids, number)
+                rows += processing(meter, pids, number, folder / "go")
             statuses = meter.statuses()
     problems = [*find_growth(rows)]
     if statuses != {"processed": number}:
@@ -148,22 +155,22 @@ class Meter:
     def __init__(self, connection: psycopg.Connection, pids: list[int]) -> None:
         self._connection = connection
         self._pids = pids
-        self._last = self._read()
-        self.row("uploaded", 0, 0)
+        self._last = self._read("uploaded")
+        self.row("uploaded")
 
     def add(self, pids: list[int]) -> None:
-        """Measure these programs, too. The next row begins now."""
+        """Measure these programs, too. The first row of the phase "processed" begins now."""
         self._pids += pids
-        self._last = self._read()
+        self._last = self._read("processed")
 
-    def row(self, phase: str, done: int, videos: int) -> Row:
+    def row(self, phase: str) -> Row:
         """Print and return a row of the table, with the measurements since the previous row."""
-        last, self._last = self._last, self._read()
+        last, self._last = self._last, self._read(phase)
         now = self._last
         row = Row(
             phase,
-            done,
-            videos,
+            now.done,
+            now.done - last.done,
             now.at - last.at,
             now.connections,
             now.writes - last.writes,
@@ -178,9 +185,9 @@ class Meter:
         """Return the number of videos for each status."""
         return dict(self._connection.execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall())
 
-    def _read(self) -> Spent:
-        [(writes, log_bytes, connections)] = self._connection.execute(_SPENT).fetchall()
-        return Spent(time.monotonic(), writes, int(log_bytes), connections, [memory(pid) for pid in self._pids])
+    def _read(self, phase: str) -> Spent:
+        [(writes, log_bytes, connections, done)] = self._connection.execute(_SPENT, [phase]).fetchall()
+        return Spent(time.monotonic(), writes, int(log_bytes), connections, done, [memory(pid) for pid in self._pids])
 
 
 def owners(process: Process) -> list[str]:
@@ -209,14 +216,13 @@ def uploading(url: str, tokens: Sequence[str], meter: Meter, number: int) -> Ite
         done = 0
         for until in parts_of(number):
             list(threads.map(upload, range(done, until)))
-            yield meter.row("uploaded", until, until - done)
+            yield meter.row("uploaded")
             done = until
 
 
 @contextmanager
 def workers(folder: Path, variables: dict[str, str], number: int | None = None) -> Iterator[list[int]]:
-    """Run `number` workers, by default WORKERS. Yields their process ids."""
-    (folder / "go").touch()
+    """Run `number` workers, by default WORKERS. Yields their process ids. They wait until the file FOLDER/go exists."""
     with ExitStack() as stack:
         started = []
         for place in range(number or WORKERS):
@@ -231,23 +237,25 @@ def workers(folder: Path, variables: dict[str, str], number: int | None = None) 
         yield started
 
 
-def processing(meter: Meter, pids: list[int], number: int) -> Iterator[Row]:
+def processing(meter: Meter, pids: list[int], number: int, go: Path) -> Iterator[Row]:
     """Wait until the workers have processed all videos. Yields a row of the table for each of the SHARES.
 
-    The first row begins when the first video is processed, because the workers need time to start.
+    The first row begins when each worker has claimed a video, because the workers need time to start.
+    Then the file `go` lets them process.
     """
 
-    def processed(wanted: int) -> int:
-        done = meter.statuses().get("processed", 0)
-        return done if done >= wanted else 0
+    def reached(status: str, wanted: int) -> bool:
+        return meter.statuses().get(status, 0) >= wanted
 
-    done = eventually(lambda: processed(1), within=120)
+    eventually(lambda: reached("processing", len(pids)), within=120)
     meter.add(pids)
+    go.touch()
+    done = 0
     for until in parts_of(number):
-        reached = eventually(lambda until=until: processed(until), within=3600, every=0.5)  # type: ignore[misc]
-        if reached > done:
-            yield meter.row("processed", reached, reached - done)
-        done = reached
+        if until > done:
+            eventually(lambda until=until: reached("processed", until), within=3600, every=0.5)  # type: ignore[misc]
+            done = (row := meter.row("processed")).done
+            yield row
 
 
 def parts_of(number: int) -> list[int]:
@@ -261,7 +269,8 @@ def find_growth(rows: Sequence[Row]) -> Iterator[str]:
         if row.connections > CONNECTIONS:
             yield f"{row.phase} {row.done}: {row.connections} connections; allowed are {CONNECTIONS}."
     for phase in ("uploaded", "processed"):
-        first, *_, last = [row for row in rows if row.phase == phase]
+        of_phase = [row for row in rows if row.phase == phase]
+        first, last = of_phase[0], of_phase[-1]
         before, after = first.writes_per_video, last.writes_per_video
         if after > GROWTH * before:
             yield f"{phase}: {after:.1f} writes per video at the end, {before:.1f} at first."

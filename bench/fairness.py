@@ -110,6 +110,7 @@ def measured(folder: Path, aws: str, videos: int, changes: dict[str, str]) -> tu
         )
         while relay.send_due().sent:
             pass
+        (folder / "go").touch()
         with workers(folder, variables):
             eventually(lambda: begun(parts, many), within=120)
             uploads = [(upload(parts, "few"), parts.store.now()) for _ in range(FEW)]

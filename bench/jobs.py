@@ -186,6 +186,7 @@ def claimed_after(folder: Path, aws: str, changes: dict[str, str], uploads: int)
     """Upload videos to an idle system, one after another. Yields the seconds from each commit to the claim."""
     # The killed worker of the first measurement may still have a long poll of its queue.
     changes |= {"SQS_QUEUE_URL": f"{aws}/000000000000/idle"}
+    (folder / "go").touch()
     with (
         running(folder, aws, **changes) as process,
         connected(changes) as connection,

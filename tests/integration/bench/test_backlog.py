@@ -1,3 +1,4 @@
+import math
 import re
 import sys
 from dataclasses import replace
@@ -26,8 +27,8 @@ def test_a_short_run_prints_a_row_for_each_part_of_the_backlog(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench.backlog", "--videos", "20"])
-    # With so few videos, the share of the sweep in the writes depends on the speed of the machine.
-    monkeypatch.setattr(backlog, "GROWTH", 10.0)
+    # In a run of 20 videos, the sweep's writes may all fall into the last row. The writes are judged in a test below.
+    monkeypatch.setattr(backlog, "GROWTH", math.inf)
 
     assert backlog.main() == 0
 
