@@ -13,12 +13,11 @@ from tests.support.release import ROOT, Release, installing
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Release]:
     """The complete system with a worker in each zone. After the last test, every promise must be kept."""
-    preset = yaml.safe_load((CHART / "ci" / "two-zones-values.yaml").read_text(encoding="utf-8"))["worker"]
+    preset = yaml.safe_load((CHART / "ci" / "two-zones-values.yaml").read_text(encoding="utf-8"))
     values = (
-        f"worker.autoscaling.minReplicas={preset['autoscaling']['minReplicas']}",
-        f"worker.whenUnsatisfiable={preset['whenUnsatisfiable']}",
-        # With a third pod, one zone would have two of them, and its loss would fail two thirds of the requests.
-        "api.autoscaling.maxReplicas=2",
+        f"worker.autoscaling.minReplicas={preset['worker']['autoscaling']['minReplicas']}",
+        f"worker.whenUnsatisfiable={preset['worker']['whenUnsatisfiable']}",
+        f"service.trafficDistribution={preset['service']['trafficDistribution']}",
     )
     with installing("anb-e2e-zone", *values) as release:
         yield release
