@@ -146,7 +146,7 @@ aws-values: $(SETUP) ## Write the chart's values, from the stacks in your AWS ac
 
 .PHONY: aws-costs
 aws-costs: $(SETUP) ## Compute what a deployment costs, from your PRICES=file and the figures in MEASURED=file
-	@$(BIN)/python -m tools.costs bill $(or $(MEASURED),deploy/aws/measured.yaml) $(or $(PRICES),build/prices.yaml)
+	@$(BIN)/python -m tools.costs bill $(or $(MEASURED),deploy/aws/measured.yaml) $(or $(PRICES),build/prices.yaml) $(VALUES)
 
 .PHONY: aws-measured
 aws-measured: $(SETUP) ## Write the figures for aws-costs, from the videos of the deployment in ANB_URL

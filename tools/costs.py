@@ -101,15 +101,23 @@ class Site:
     most_workers: int
 
 
-def planned_site() -> Site:
-    """Return the site of the templates, the cluster file and the chart with their default values."""
+def planned_site(values: Path | None = None) -> Site:
+    """Return the site of the templates, the cluster file and the chart with their default values.
+
+    `values` is a file with other values of the chart.
+
+    Raises:
+        Mistake: `values` can't be read.
+    """
     stacks = plan({})
     resources = [resource for stack in stacks for resource in stack.resources.values()]
     alarms = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm"]
     [database] = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::RDS::DBInstance"]
     groups = {group["name"]: group for group in yaml.safe_load(cluster(outputs_of(stacks)))["managedNodeGroups"]}
     chart = FOLDER.parents[1] / "charts" / "anb-video" / "values.yaml"
-    scaling = yaml.safe_load(chart.read_text(encoding="utf-8"))["worker"]["autoscaling"]
+    scaling: Json = {}
+    for path in (chart, values) if values else (chart,):
+        scaling |= _read(path).get("worker", {}).get("autoscaling", {})
     gateways = sum(resource["Type"] == "AWS::EC2::NatGateway" for resource in resources)
     return Site(
         nat_gateways=gateways,
@@ -293,17 +301,21 @@ def _numbers(path: Path, names: Sequence[str]) -> dict[str, float]:
     Raises:
         Mistake: the file can't be read, or lacks a number.
     """
-    try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise Mistake(f"{path} can't be read: {error}") from error
-    given: Json = found if isinstance(found, dict) else {}
+    given = _read(path)
     numbers = {name: value for name, value in given.items() if isinstance(value, int | float) and value >= 0}
     if missing := [name for name in names if name not in numbers]:
         raise Mistake(f'{path} has no number for {", ".join(missing)}. See "Costs" in docs/aws.md.')
     if unknown := sorted(given.keys() - set(names)):
         raise Mistake(f"{path} has unknown names: {', '.join(unknown)}.")
     return numbers
+
+
+def _read(path: Path) -> Json:
+    try:
+        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise Mistake(f"{path} can't be read: {error}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -318,18 +330,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> str:
     match arguments:
-        case ["bill", measured, prices]:
+        case ["bill", measured, prices, *values] if len(values) <= 1:
             figures = Measured(**_numbers(Path(measured), [field.name for field in fields(Measured)]))
             if not 0 < figures.utilisation <= 1:
                 raise Mistake(f"{measured}: the utilisation is above 0 and at most 1, not {figures.utilisation:g}.")
-            wanted = sorted({line.price for line in bill(figures, planned_site(), 1)})
-            return show(figures, planned_site(), _numbers(Path(prices), wanted))
+            site = planned_site(*map(Path, values))
+            wanted = sorted({line.price for line in bill(figures, site, 1)})
+            return show(figures, site, _numbers(Path(prices), wanted))
         case ["measure"]:
             to = connection(os.environ)
             with httpx.Client(base_url=to.url, headers={"Authorization": f"Bearer {to.token}"}) as client:
                 return yaml.safe_dump(measure(list(read_videos(client))), sort_keys=False)
         case _:
-            raise Mistake("Usage: python -m tools.costs bill MEASURED.yaml PRICES.yaml | measure")
+            raise Mistake("Usage: python -m tools.costs bill MEASURED.yaml PRICES.yaml [VALUES.yaml] | measure")
 
 
 if __name__ == "__main__":

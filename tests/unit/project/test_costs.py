@@ -155,6 +155,16 @@ def test_the_bills_show_each_line_and_its_total(files: list[str], capsys: pytest
         assert total == pytest.approx(sum(lines), abs=0.2)
 
 
+def test_a_bill_with_other_values_of_the_chart_has_their_number_of_workers(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = FOLDER.parents[1] / "charts" / "anb-video" / "ci" / "two-zones-values.yaml"
+
+    assert costs.main(["bill", *files, str(preset)]) == 0
+
+    assert "On average there are 2.0 nodes for workers and 2.0 for the system." in capsys.readouterr().out
+
+
 def test_a_month_that_needs_more_workers_than_are_allowed_says_so(
     files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +217,7 @@ def test_the_example_in_the_guide_is_that_of_the_example_file(
     [
         ([], "", "Usage:"),
         (["bill", "{measured}", "{missing}"], "", "missing.yaml can't be read: "),
+        (["bill", "{measured}", "{measured}", "{missing}"], "", "missing.yaml can't be read: "),
         (["bill", "{measured}", "{prices}"], "node_hour: ", "prices.yaml has no number for node_hour. See"),
         (["bill", "{measured}", "{prices}"], "node_hour: -1", "prices.yaml has no number for node_hour. See"),
         (["bill", "{measured}", "{prices}"], "gold_gram: 1", "prices.yaml has unknown names: gold_gram."),
