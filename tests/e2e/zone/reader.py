@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 
 EVERY = 0.2
-TIMEOUT = 2.0
-"""Timeout of a request in seconds. Connections to the pods of a lost node never fail, so the reader gives them up."""
+TIMEOUT = 4.0
+"""Timeout of a request in seconds. Connections to the pods of a lost node never fail, so the reader gives them up.
+It is long enough for a pod that answers slowly, because a node works for two."""
 
 
 def main() -> None:
