@@ -13,8 +13,7 @@ from multiprocessing import Pool
 import structlog
 
 from tests.simulation.exhaustive import Search, searches
-from tests.simulation.properties import NAMES
-from tests.simulation.simulation import Run, run, shrink, told
+from tests.simulation.simulation import NAMES, Run, run, shrink, told
 
 BATCH = 200
 """Number of seeds that a process runs before it reports."""

@@ -46,6 +46,7 @@ DRAIN = timedelta(seconds=2)
 POLL = timedelta(seconds=20)
 ADA = Caller("ada")
 OPERATOR = Caller("operator", Scope.OPS)
+THINKING_SECONDS = 2.0
 SOURCE = b"\0\0\0\x18ftypisom, a video as its owner sent it"
 
 
@@ -153,14 +154,15 @@ def api(world: World, process: Process) -> None:
     parts.runtime.start("sweep", partial(parts.run_sweep, stop))
     world.person = lambda kind: _command(world, parts, kind)
     for number in range(1, world.setup.uploads + 1):
-        parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"key-{number}"))
+        parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"client-{number}"))
     world.scheduler.wait(None)
 
 
-def _upload(world: World, sessions: UploadSessions, key: str) -> None:
+def _upload(world: World, sessions: UploadSessions, client: str) -> None:
     seconds = world.setup.process_after
+    key = client if world.setup.keyed else None
     after = None if seconds is None else str(seconds)
-    while key not in world.answered:
+    while client not in world.answered:
         try:
             with sessions.begin(ADA, file_name="holidays.mp4", idempotency_key=key) as session:
                 session.append(SOURCE)
@@ -170,9 +172,9 @@ def _upload(world: World, sessions: UploadSessions, key: str) -> None:
         except Unavailable:
             sessions.runtime.sleep(5.0)
         except Refused:
-            world.answered.add(key)
+            world.answered.add(client)
         else:
-            world.answered.add(key)
+            world.answered.add(client)
             world.receipts.add(record.video.id)
             world.disturbed(seconds or 0.0)
 
@@ -190,7 +192,7 @@ def _command(world: World, parts: Parts, kind: Kind) -> None:
             if one.open
         ],
         Kind.DISCARD: lambda: [
-            dead_letters.discard(parts.store, OPERATOR, one.id, reason="seen")
+            dead_letters.discard(parts.store, OPERATOR, one.id, reason=_reason(parts))
             for one in world.store.letters
             if one.open
         ],
@@ -209,6 +211,12 @@ def _command(world: World, parts: Parts, kind: Kind) -> None:
 
     if parts.runtime.process.alive:
         world.commands.append(parts.runtime.start(kind.name.lower(), give))
+
+
+def _reason(parts: Parts) -> str:
+    """Return the reason of a discard, as a person who writes it slowly. Another person may redrive meanwhile."""
+    parts.runtime.sleep(THINKING_SECONDS)
+    return "seen"
 
 
 # -- a worker
@@ -276,7 +284,8 @@ class Renderer:
             self.world.call(self.process, "renderer", "render", lambda: None)
             self.world.scheduler.wait(1.0)
             stop.check()
-            self.world.check_lease(self.process)
+            if not self.world.steps.rendering(self.process):
+                self.world.end()
             on_progress((second + 1) / seconds)
         # Each file has another size, so that the checker can tell the results of two attempts apart.
         size = int(self.world.new_id("size").partition("-")[2])
@@ -316,6 +325,10 @@ def worker(world: World, process: Process) -> None:
 
     def handle(delivery: Delivery, stop: Stop) -> None:
         report = delivering.handle(delivery, stop)
+        row = world.store.rows.get(report.video_id or "")
+        attempt = next((one for one in row.attempts if one.id == report.attempt_id), None) if row else None
+        if not world.steps.reported(report, attempt):
+            world.end()
         if report.unavailable is not None:
             raise report.unavailable
 

@@ -40,12 +40,29 @@ def _no_message_is_recorded_twice(facts: Facts) -> Iterator[str]:
     yield from (f"The message {name} is recorded {times} times." for name, times in recorded.items() if times > 1)
 
 
+def _only_a_job_without_a_result_that_is_over_begins_again(facts: Facts) -> Iterator[str]:
+    for video_id, before in (facts.earlier.cases if facts.earlier else {}).items():
+        case, status = facts.cases.get(video_id), before.job.status
+        if case and case.job.generation > before.job.generation and (not status.terminal or status is Status.PROCESSED):
+            yield f"{case.name} begins again, though it was {status}."
+
+
+def _no_resolution_changes(facts: Facts) -> Iterator[str]:
+    resolved = {one.id: one for one in facts.evidence.dead_letters if not one.open}
+    for before in facts.earlier.evidence.dead_letters if facts.earlier else ():
+        now = resolved.get(before.id, before)
+        if not before.open and now.resolution is not before.resolution:
+            yield f"Dead letter {now.id} was {before.resolution}, and is {now.resolution}."
+
+
 RULES: Sequence[tuple[str, Rule]] = (
     *RESULTS,
     *COUNTS,
     *CHANGES,
     ("L4", _only_expired_leases_are_lost),
     ("L4", _no_message_is_recorded_twice),
+    ("L4", _only_a_job_without_a_result_that_is_over_begins_again),
+    ("L4", _no_resolution_changes),
     ("L7", _only_failed_renders_are_failures),
 )
 """The rules of the checker, and rules that need to know which faults are possible in a run."""
@@ -84,11 +101,6 @@ CONDITIONS: Mapping[str, Condition] = {
     "a person cancelled a job": lambda case, _: case.job.status is Status.CANCELLED,
 }
 """For each property that is about a video, when its condition is true."""
-
-NEAR_THE_END = "lease: a render came near the end of its lease"
-
-NAMES = (*CONDITIONS, NEAR_THE_END)
-"""The names of all conditions."""
 
 
 @dataclass(slots=True)

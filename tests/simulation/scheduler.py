@@ -5,7 +5,7 @@ A thread runs until it waits. Then the thread that is ready first runs, so that 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -45,6 +45,8 @@ class Thread:
     """The time at which it goes on, if it does not become `ready` before."""
     ready: Ready | None
     turn: int
+    missing: set[str] = field(default_factory=set)
+    """The parts whose last call by this thread failed."""
 
     def is_alive(self) -> bool:
         return not self.body.dead

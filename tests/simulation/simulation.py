@@ -13,8 +13,9 @@ from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from tests.simulation.actors import LEASE, POLICY, SWEEP, VISIBILITY, api, operator, worker
 from tests.simulation.faults import Call, Chance, Focus, Kind, Plan, Replay, Schedule, faults_at
-from tests.simulation.properties import Properties
+from tests.simulation.properties import CONDITIONS, Properties
 from tests.simulation.states import state_of
+from tests.simulation.steps import NAMES as OF_STEPS
 from tests.simulation.world import Setup, World
 
 ROUNDING = timedelta(seconds=1)
@@ -28,6 +29,9 @@ DEAD_LETTERS = Focus((*[Kind.FAIL] * 6, Kind.REDRIVE, Kind.DISCARD), ("render",)
 
 LATER = 25 * 3600.0 + 60.0
 """Seconds after which also the objects of attempts without a result are deleted."""
+
+NAMES = (*CONDITIONS, *OF_STEPS)
+"""The names of all conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def run(
         render_seconds=chance.choice((3, 3, 3, 12)),
         delay_seconds=chance.choice((0, 0, 0, 5)),
         process_after=chance.choice((None, None, None, 30)),
+        keyed=chance.random() < 0.7,
     )
     focus = focus or (None if seed % 5 else DEAD_LETTERS)
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
@@ -101,16 +106,16 @@ def run(
     )
 
 
-def stated_time(setup: Setup) -> float:
+def stated_time(setup: Setup, jobs: int) -> float:
     """Return the time in seconds after the last fault within which every job ends: T of docs/reliability.md.
 
-    No try fails after the last fault, so F is 1. With the least `queue_limit`, each job ahead takes W and A.
+    No try fails after the last fault, so F is 1. With the least `queue_limit`, each of the `jobs` takes W and A.
     """
     delay = timedelta(seconds=setup.delay_seconds)
     found = max(max(VISIBILITY, LONGEST_PAUSE) + delay, LEASE, EMPTY_WINDOW) + SWEEP
     wait = found + max(HOLD, RESEND_CAP) + IDLE + delay + LONGEST_WAIT
     attempt = timedelta(seconds=setup.render_seconds) + ROUNDING
-    return (POLICY.backoff_cap + setup.uploads * (wait + attempt)).total_seconds()
+    return (POLICY.backoff_cap + jobs * (wait + attempt)).total_seconds()
 
 
 def _finish(world: World) -> None:
@@ -123,7 +128,8 @@ def _finish(world: World) -> None:
 
     def until() -> float:
         answered = len(world.answered) == world.setup.uploads
-        return world.disturbed_until + stated_time(world.setup) + (0.0 if answered else UPLOADED_WITHIN)
+        jobs = max(world.setup.uploads, len(world.store.rows))
+        return world.disturbed_until + stated_time(world.setup, jobs) + (0.0 if answered else UPLOADED_WITHIN)
 
     while world.scheduler.now < until():
         if world.scheduler.run(until(), done):
@@ -134,8 +140,9 @@ def _finish(world: World) -> None:
         calls = len(world.calls)
         world.plan, world.observe = Replay({}), lambda _: None
         world.scheduler.skip(LATER)
-        world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_deletions)
+        world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_work_for_the_sweep)
         world.check(at_rest=True)
+        world.steps.left(world.store, world.objects)
         del world.calls[calls:]
 
 

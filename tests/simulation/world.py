@@ -6,7 +6,7 @@ Every call of a port is a place where a fault may happen. After every change, th
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,11 +19,12 @@ from anb_core.ports.store import Claimed
 from anb_core.testing.clock import BEGINNING
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises import Evidence, in_memory_evidence
-from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from tests.simulation.faults import Call, Fault, Kind, Place, Plan
-from tests.simulation.properties import NEAR_THE_END, Properties
+from tests.simulation.properties import Properties
+from tests.simulation.queues import Queue
 from tests.simulation.scheduler import Process, Runtime, Scheduler, Thread
+from tests.simulation.steps import ABANDONED, Steps
 from tests.simulation.story import brief
 
 UNJUDGED = {
@@ -40,43 +41,6 @@ UNCHANGED = {
 """Calls that changed nothing if they return nothing."""
 
 CALL_SECONDS = 0.001
-GRACE_SECONDS = 1.5
-"""A render may outlive its lease by one of its own steps."""
-
-
-@dataclass(slots=True)
-class Queue(InMemoryQueue):
-    """The in-memory queue, whose messages a fault can move."""
-
-    def next_visible(self) -> datetime | None:
-        """Return the time at which a message can be received. None if the queue has no message."""
-        # On a FIFO queue, the first message of a group hides the other ones.
-        first = {entry.group if self.fifo else number: entry for number, entry in reversed([*enumerate(self._entries)])}
-        return min((entry.visible_at for entry in first.values()), default=None)
-
-    @property
-    def entries(self) -> Sequence[Any]:
-        """The messages, in their order."""
-        return self._entries
-
-    def redeliver(self) -> None:
-        for entry in self._entries:
-            entry.visible_at = min(entry.visible_at, self.now())
-
-    def reverse(self) -> None:
-        self._entries.reverse()
-
-    def exhaust(self) -> None:
-        """Let the queue move its visible messages to the dead-letter queue at the next receipt."""
-        for entry in self._entries:
-            entry.receives = self.max_receives
-
-    @property
-    def dead_letters(self) -> "Queue":
-        if self._dead_letters is None:
-            self._dead_letters = Queue("dead letters", self.visibility, 10**9, now=self.now, runtime=self.runtime)
-        assert isinstance(self._dead_letters, Queue)
-        return self._dead_letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +60,8 @@ class Setup:
     """Time for which the queue hides each new message."""
     process_after: int | None = None
     """The seconds that a client gives as `process_after`. None if it gives no time."""
+    keyed: bool = True
+    """Whether the clients give an Idempotency-Key. Otherwise, an upload that is sent again makes another video."""
 
 
 @dataclass(eq=False)
@@ -113,7 +79,7 @@ class World:
     receipts: set[str] = field(default_factory=set)
     """Ids of the videos whose upload was answered with 202."""
     answered: set[str] = field(default_factory=set)
-    """Idempotency-Keys of the clients that send their upload no more."""
+    """Names of the clients that send their upload no more."""
     forgotten: list[str] = field(default_factory=list)
     """Bodies of the messages that the queue forgot."""
     errors: list[str] = field(default_factory=list)
@@ -124,6 +90,8 @@ class World:
     """Called before each call."""
     disturbed_until: float = field(init=False)
     """The simulated time at which the effects of the last fault end."""
+    contexts: list[AbstractContextManager[Any]] = field(default_factory=list)
+    """The contexts that were entered. They are kept, because Python would end an unreachable one: it frees its lock."""
     commands: list[Thread] = field(default_factory=list)
     """The threads of the API that carry out the commands of people."""
     person: Callable[[Kind], None] = lambda _: None
@@ -131,6 +99,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.runtime = Runtime(self.scheduler, Process("world"), self.errors)
+        self.steps = Steps(self.scheduler, self.properties)
         self.store = InMemoryStore(self.database_now, partial(self.new_id, "row"))
         self.queue = Queue(
             "queue.fifo" if self.setup.fifo else "queue", self.visibility, now=self.true_now, runtime=self.runtime
@@ -182,9 +151,11 @@ class World:
         return over and not (self.store.outbox or self.queue.bodies() or self.queue.dead_letters.bodies())
 
     @property
-    def has_deletions(self) -> bool:
-        """Whether objects are due for their deletion."""
-        return any(deletion.due <= self.database_now() for deletion in self.store.deletions)
+    def has_work_for_the_sweep(self) -> bool:
+        """Whether objects are due for their deletion, or an upload has expired."""
+        now = self.database_now()
+        uploads = (row.upload_expires_at for row in self.store.rows.values())
+        return any(deletion.due <= now for deletion in self.store.deletions) or any(at and at <= now for at in uploads)
 
     # -- processes
 
@@ -212,6 +183,16 @@ class World:
     def call(self, process: Process, part: str, method: str, effect: Callable[[], Any], args: object = ()) -> Any:
         """Make a call of a port, with the fault that the plan has for this place."""
         thread = self.scheduler.current
+        try:
+            outcome = self._call(process, part, method, effect, args)
+        except Unavailable:
+            thread.missing.add(part)
+            raise
+        self.steps.answered(thread, part)
+        return outcome
+
+    def _call(self, process: Process, part: str, method: str, effect: Callable[[], Any], args: object) -> Any:
+        thread = self.scheduler.current
         place = Place(thread.name, self._counts[thread.name])
         self._counts[thread.name] += 1
         self.calls.append(Call(place, part, method))
@@ -232,6 +213,8 @@ class World:
             process.lease_until = begun + self.lease_seconds
         if self.story is not None and method != "ping":
             self._tell(f"{thread.name}: {part}.{method}({brief(args)}) -> {brief(outcome) or 'nothing'}")
+        if method == "end_expired_uploads" and outcome:
+            self.properties.seen[ABANDONED] = 1
         if method not in UNJUDGED and (outcome or method not in UNCHANGED):
             self.check()
         if fault:
@@ -240,19 +223,14 @@ class World:
 
     def check(self, *, at_rest: bool = False) -> None:
         """Check all properties. If one is violated, the run ends here."""
+        if self.setup.keyed:
+            self.steps.uploaded(self.store, self.setup.uploads)
         if self.properties.violated(self.evidence(), at_rest=at_rest) and not at_rest:
-            self.scheduler.wait(None)
+            self.end()
 
-    def check_lease(self, process: Process) -> None:
-        """Check that the attempt of this process, which is still rendering, can have its lease."""
-        now, until = self.scheduler.now, process.lease_until
-        if now > until - 1.0:
-            self.properties.seen[NEAR_THE_END] = 1
-        if now > max(until, process.frozen_until) + GRACE_SECONDS:
-            self.properties.broken(
-                "lease", f"{process.name} renders at {now:.1f} s, but its lease ended at {until:.1f} s."
-            )
-            self.scheduler.wait(None)
+    def end(self) -> None:
+        """End the run here, because a property is violated. This method does not return."""
+        self.scheduler.wait(None)
 
     def evidence(self) -> Evidence:
         evidence = in_memory_evidence(self.store, self.objects, self.queue, receipts=self.receipts)
@@ -359,17 +337,32 @@ class Port:
 
     @contextmanager
     def _context(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Iterator[Any]:
+        world, process = self._world, self._process
         context: AbstractContextManager[Any] = method(*args, **options)
-        value = self._world.call(self._process, self._part, name, context.__enter__, args)
+        world.contexts.append(context)
+
+        def enter() -> Any:
+            value = context.__enter__()
+            if name == "exclusively":
+                world.steps.begins_to_sweep(process, ours=value, now=world.database_now(), **options)
+            return value
+
+        def leave() -> None:
+            context.__exit__(None, None, None)
+            world.steps.ends_to_sweep(process)
+
+        value = world.call(process, self._part, name, enter, args)
         try:
-            yield Port(self._world, self._process, self._part, value) if name == "writing" else value
+            yield Port(world, process, self._part, value) if name == "writing" else value
         finally:
-            self._world.call(self._process, self._part, f"end {name}", partial(context.__exit__, None, None, None))
+            world.call(process, self._part, f"end {name}", leave)
 
     def _receive(self, *, wait: timedelta) -> Delivery | None:
         """Receive a message. Of the long polls that find nothing, only the last one before the end returns."""
         queue, scheduler, process = self._target, self._world.scheduler, self._process
         assert isinstance(queue, Queue)
+        if not self._world.steps.receiving(scheduler.current):
+            self._world.end()
         until = scheduler.now + wait.total_seconds()
         scheduler.wait(
             None,

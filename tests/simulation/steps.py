@@ -1,0 +1,111 @@
+"""Rules about the steps of processes, which can't be seen in the rows.
+
+- `lease`: no render outlives its lease.
+- `gate`: a worker whose call of the database or the bucket failed receives no message before a call has succeeded.
+- `sweep`: only one process sweeps at a time.
+- `report`: a worker reports of an attempt what the rows say.
+- `upload`: an upload that is sent again makes no second video. An upload that nobody ends leaves nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from anb_core.domain.keys import UPLOADS
+from anb_core.domain.model import Attempt, Ending
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.report import Outcome, Report
+from tests.simulation.properties import Properties
+from tests.simulation.scheduler import Process, Scheduler, Thread
+
+GRACE_SECONDS = 1.5
+"""A render may outlive its lease by one of its own steps."""
+
+ENDINGS: Mapping[Outcome, Ending] = {
+    Outcome.PROCESSED: Ending.PROCESSED,
+    Outcome.REJECTED: Ending.REJECTED,
+    Outcome.FAILED: Ending.FAILED,
+    Outcome.DEAD_LETTERED: Ending.FAILED,
+    Outcome.HANDED_ON: Ending.INTERRUPTED,
+}
+"""What the rows say about an attempt, for each outcome that a worker may report."""
+
+NEAR_THE_END = "lease: a render came near the end of its lease"
+AFTER_AN_OUTAGE = "gate: a call succeeded after an outage"
+SWEPT_BY_ANOTHER = "sweep: a process found that another one sweeps"
+NOT_ENDED_BY_US = "report: an attempt ended before its worker could end it"
+ABANDONED = "upload: an upload was abandoned"
+
+NAMES = (NEAR_THE_END, AFTER_AN_OUTAGE, SWEPT_BY_ANOTHER, NOT_ENDED_BY_US, ABANDONED)
+"""The names of the conditions of these rules."""
+
+
+@dataclass(eq=False, slots=True)
+class Steps:
+    """Checks the rules about steps in one run. Most methods return whether their rule holds."""
+
+    scheduler: Scheduler
+    properties: Properties
+    _sweeps: dict[Process, datetime] = field(default_factory=dict)
+    """The processes that sweep, and the time of the database at which their locks expire."""
+
+    def rendering(self, process: Process) -> bool:
+        """Check that the attempt of this process, which is still rendering, can have its lease."""
+        now, until = self.scheduler.now, process.lease_until
+        if now > until - 1.0:
+            self.properties.seen[NEAR_THE_END] = 1
+        if now <= max(until, process.frozen_until) + GRACE_SECONDS:
+            return True
+        return self._broken("lease", f"{process.name} renders at {now:.1f} s, but its lease ended at {until:.1f} s.")
+
+    def answered(self, thread: Thread, part: str) -> None:
+        """Note that a call succeeded."""
+        if part in thread.missing:
+            thread.missing.discard(part)
+            self.properties.seen[AFTER_AN_OUTAGE] = 1
+
+    def receiving(self, thread: Thread) -> bool:
+        """Check that a thread may begin to receive a message."""
+        missing = thread.missing & {"database", "bucket"}
+        return not missing or self._broken("gate", f"{thread.name} receives, but its last call to {missing} failed.")
+
+    def begins_to_sweep(self, process: Process, *, ours: bool, now: datetime, lifetime: timedelta) -> None:
+        """Check that a process with the lock of the sweep (`ours`) is the only one. `now` is the database's time."""
+        if not ours:
+            self.properties.seen[SWEPT_BY_ANOTHER] = 1
+            return
+        others = [other.name for other, until in self._sweeps.items() if other is not process and until > now]
+        self._sweeps[process] = now + lifetime
+        if others:
+            self._broken("sweep", f"{process.name} sweeps while {', '.join(others)} does.")
+
+    def ends_to_sweep(self, process: Process) -> None:
+        """Note that a process has ended its sweep."""
+        self._sweeps.pop(process, None)
+
+    def reported(self, report: Report, attempt: Attempt | None) -> bool:
+        """Check the report about an attempt. `attempt` is its row, or None if there is none."""
+        if report.outcome is Outcome.SUPERSEDED:
+            self.properties.seen[NOT_ENDED_BY_US] = 1
+        ending = ENDINGS.get(report.outcome)
+        if attempt is None or ending in {None, attempt.ending}:
+            return True
+        return self._broken("report", f"{attempt.id} ended as {attempt.ending}, but is reported as {report.outcome}.")
+
+    def uploaded(self, store: InMemoryStore, clients: int) -> bool:
+        """Check that no client has two videos. Each of the `clients` sends its upload with the same key again."""
+        videos = [name for name, row in store.rows.items() if row.record.video.source and not row.deleted_at]
+        return len(videos) <= clients or self._broken("upload", f"{clients} clients have the videos {videos}.")
+
+    def left(self, store: InMemoryStore, objects: InMemoryObjects) -> bool:
+        """Check that no upload that nobody ends has left a row or an object. All uploads are over since a day."""
+        rows = [name for name, row in store.rows.items() if row.upload_expires_at]
+        due = {deletion.scheduled.key for deletion in store.deletions}
+        known = {row.record.video.source_key for row in store.rows.values()} | due
+        keys = [key for key in objects.contents if key.startswith(UPLOADS) and key not in known]
+        return not (rows or keys) or self._broken("upload", f"Nobody ends the uploads {rows}, or deletes {keys}.")
+
+    def _broken(self, rule: str, sentence: str) -> bool:
+        self.properties.broken(rule, sentence)
+        return False
