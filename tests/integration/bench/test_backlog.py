@@ -1,6 +1,7 @@
 import math
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from bench import backlog
 from bench.backlog import CONNECTIONS, GROWTH, Row, find_growth
 from tests.support.deployments import deployments, problem
+from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is read from /proc")
 
@@ -24,8 +26,10 @@ ROWS = [
 
 
 def test_a_short_run_prints_a_row_for_each_part_of_the_backlog(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres, ministack_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(backlog, "running_postgres", lambda: nullcontext(postgres))
+    monkeypatch.setattr(backlog, "running_ministack", lambda _: nullcontext(ministack_url))
     monkeypatch.setattr(sys, "argv", ["bench.backlog", "--videos", "20"])
     # In a run of 20 videos, the sweep's writes may all fall into the last row. The writes are judged in a test below.
     monkeypatch.setattr(backlog, "GROWTH", math.inf)

@@ -1,5 +1,6 @@
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from bench import backlog, fairness
 from bench.backlog import WORKERS
 from bench.fairness import FEW, Row
+from tests.support.postgres import Postgres
 
 LIMIT = 2 * FEW
 """With a lower limit, the owner with few uploads would soon have as many jobs in flight as the owner with many."""
@@ -15,8 +17,15 @@ ROW = Row("Redis", LIMIT, [0, 1, LIMIT + WORKERS], [1.0, 1.5, 2.0])
 
 
 def test_many_uploads_delay_another_owners_videos_by_no_more_than_the_work_in_flight(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres,
+    redis_url: str,
+    ministack_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(fairness, "running_postgres", lambda: nullcontext(postgres))
+    monkeypatch.setattr(fairness, "running_redis", lambda: nullcontext(redis_url))
+    monkeypatch.setattr(fairness, "running_ministack", lambda _: nullcontext(ministack_url))
     for module in (backlog, fairness):
         monkeypatch.setattr(module, "WORKERS", 1)
     # Patch `configure_logging`, because the program would replace the logging configuration of the tests.

@@ -8,6 +8,7 @@ import pytest
 
 from bench import redrives
 from bench.redrives import LIMIT_SECONDS, RATE, highest_rate
+from tests.support.postgres import Postgres
 
 
 def run(monkeypatch: pytest.MonkeyPatch, number: int) -> int:
@@ -21,8 +22,11 @@ def times(*seconds: float) -> list[datetime]:
 
 
 def test_a_short_run_prints_how_long_the_redrives_took_and_how_fast_messages_were_sent(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres, moto_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(redrives, "running_postgres", lambda: nullcontext(postgres))
+    monkeypatch.setattr(redrives, "running_moto", lambda: nullcontext(moto_url))
+
     assert run(monkeypatch, 20) == 0
 
     assert re.fullmatch(
