@@ -17,7 +17,7 @@ import psycopg
 from anb_core.testing.promises import violations
 from tests.chaos import steps
 from tests.chaos.programs import Faults, Program
-from tests.chaos.site import LEASE, Servers, Site, running_proxied_site
+from tests.chaos.site import LEASE, OURS, Servers, Site, running_proxied_site
 from tests.support import eventually
 from tests.support.proxy import Cut, Proxy
 
@@ -159,13 +159,16 @@ class Mixed:
         eventually(lambda: self.site.receipts, within=600)
         while not self._calm.wait(CHECK_SECONDS):
             evidence = self.site.evidence(queues=False)
-            self.report.broken += map(str, violations(evidence, self.site.policy, earlier=earlier))
+            broken = [str(found) for found in violations(evidence, self.site.policy, earlier=earlier)]
+            self.report.broken += broken
             earlier = evidence
             over = sum(record.job.status.terminal for record in evidence.records)
             self._tell(
                 f"{monotonic() - begun:5.0f} s: {len(self.site.receipts)} of {jobs} videos uploaded, {over} over,"
                 f" {self.report.faults.total()} faults, {len(self.report.broken)} violations"
             )
+            for sentence in broken:
+                self._tell(sentence)
 
     # -- faults
 
@@ -218,7 +221,8 @@ class Mixed:
         with psycopg.connect(self.site.servers.database_url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " WHERE datname = current_database() AND application_name <> %s AND pid <> pg_backend_pid()",
+                [OURS],
             )
 
     def _command(self, method: str, command: str) -> None:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import boto3
 import httpx
+from sqlalchemy import make_url
 
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.database.engine import Database
@@ -40,6 +41,9 @@ VISIBILITY = timedelta(seconds=16)
 
 EDIT = json.dumps({"trim": {"length": 0.1}, **{name: {"enabled": False} for name in ("intro", "outro", "watermark")}})
 """The shortest edit, so that a render takes about half a second of a processor."""
+
+OURS = "chaos"
+"""The name of the connections of the tests, which a fault must not end."""
 
 _numbers = count(1)
 
@@ -64,8 +68,10 @@ class Site:
         self.servers = servers
         self.folder = folder
         self.environment = environment
-        self.store: Store = SqlStore(servers.database_url)
-        self.database = Database(servers.database_url)
+        ours = make_url(servers.database_url).update_query_dict({"application_name": OURS})
+        address = ours.render_as_string(hide_password=False)
+        self.store: Store = SqlStore(address)
+        self.database = Database(address)
         self.receipts: set[str] = set()
         self.policy: RetryPolicy = RetrySettings.model_validate(environment).retry_policy
         self.urls: list[str] = []

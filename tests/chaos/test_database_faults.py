@@ -12,7 +12,7 @@ import pytest
 
 from anb_core.domain.status import Status
 from tests.chaos.load import at_work, endured
-from tests.chaos.site import LEASE, Servers, Site
+from tests.chaos.site import LEASE, OURS, Servers, Site
 from tests.support import eventually
 from tests.support.postgres import (
     Postgres,
@@ -28,7 +28,7 @@ OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND application_name = ''
 """
-"""Ends all connections except those of this module, which have a name."""
+"""Ends all connections except those of the tests, which have a name."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def site(tmp_path: Path, server: RestartablePostgres, ministack_url: str, cards_
 
 
 def connected(server: Postgres, name: str = "postgres") -> psycopg.Connection:
-    address = f"host=127.0.0.1 port={server.port} user=postgres dbname={name} application_name=chaos"
+    address = f"host=127.0.0.1 port={server.port} user=postgres dbname={name} application_name={OURS}"
     return psycopg.connect(address, autocommit=True)
 
 

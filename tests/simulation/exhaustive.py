@@ -55,27 +55,20 @@ class Search:
     """A search is divided into `of` parts, which together try all schedules. This is the part number `part`, from 0."""
 
     def runs(self) -> Iterator[Run]:
-        """Yield all runs.
-
-        A run is not continued from a state from which another run of this part was continued before, because the second
-        event would find the same.
-        """
-        whole = run(0, self.base, setup=Setup(), states=True)
-        seen = set(whole.states)
-        places = [call for call in whole.calls if call.method not in DULL and call.place not in self.base]
+        """Yield all runs."""
+        whole = run(0, self.base, setup=Setup())
+        places = [call for call in whole.calls if call.place not in self.base]
         for call in places[self.part :: self.of]:
             for event in events_at(call, self.first):
                 schedule = {**self.base, call.place: event}
-                one = run(0, schedule, setup=Setup(), states=True)
+                one = run(0, schedule, setup=Setup())
                 yield one
                 begin = [other.place for other in one.calls].index(call.place) + 1
-                for later, state in zip(one.calls[begin:], one.states[begin:], strict=True):
-                    if state in seen:
-                        break
-                    seen.add(state)
+                for later in one.calls[begin:]:
                     if later.place not in self.base:
                         for other in events_at(later, self.second):
-                            yield run(0, {**schedule, later.place: other}, setup=Setup())
+                            # Up to the second event, this run is the same as `one`, which was judged.
+                            yield run(0, {**schedule, later.place: other}, setup=Setup(), judged_from=later.place)
 
 
 def events_at(call: Call, events: Iterable[Fault]) -> Iterator[Fault]:

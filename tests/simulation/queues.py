@@ -1,9 +1,7 @@
 """The queues of a run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from anb_core.testing.queue import InMemoryQueue
 
@@ -17,11 +15,6 @@ class Queue(InMemoryQueue):
         # On a FIFO queue, the first message of a group hides the other ones.
         first = {entry.group if self.fifo else number: entry for number, entry in reversed([*enumerate(self._entries)])}
         return min((entry.visible_at for entry in first.values()), default=None)
-
-    @property
-    def entries(self) -> Sequence[Any]:
-        """The messages, in their order."""
-        return self._entries
 
     def redeliver(self) -> None:
         for entry in self._entries:

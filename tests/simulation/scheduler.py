@@ -4,7 +4,7 @@ A thread runs until it waits. Then the thread that is ready first runs, so that 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -68,11 +68,6 @@ class Scheduler:
         self._current: Thread | None = None
         self._turns = 0
         self._closed = False
-
-    @property
-    def threads(self) -> Sequence[Thread]:
-        """The threads of all living processes, in the order in which they went on last."""
-        return sorted(self._threads, key=lambda one: one.turn)
 
     @property
     def current(self) -> Thread:

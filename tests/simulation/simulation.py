@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -12,9 +12,8 @@ from anb_core.usecases.gate import LONGEST_WAIT
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from tests.simulation.actors import LEASE, POLICY, SWEEP, VISIBILITY, api, operator, worker
-from tests.simulation.faults import Call, Chance, Focus, Kind, Plan, Replay, Schedule, faults_at
+from tests.simulation.faults import Call, Chance, Focus, Kind, Place, Plan, Replay, Schedule, faults_at
 from tests.simulation.properties import CONDITIONS, Properties
-from tests.simulation.states import state_of
 from tests.simulation.steps import NAMES as OF_STEPS
 from tests.simulation.world import Setup, World
 
@@ -50,8 +49,6 @@ class Run:
     seconds: float
     """Duration of the run in simulated time."""
     story: Sequence[str] = ()
-    states: Sequence[Hashable] = ()
-    """The state before each of the calls."""
 
 
 def run(
@@ -61,9 +58,12 @@ def run(
     setup: Setup | None = None,
     focus: Focus | None = None,
     story: bool = False,
-    states: bool = False,
+    judged_from: Place | None = None,
 ) -> Run:
-    """Run with the faults of a schedule. The seed chooses the schedule and the setup, if they are not given."""
+    """Run with the faults of a schedule. The seed chooses the schedule and the setup, if they are not given.
+
+    The properties are checked from the call `judged_from` on.
+    """
     chance = random.Random(seed)
     random.seed(seed)
     drawn = Setup(
@@ -81,9 +81,7 @@ def run(
     setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
     world.story = [] if story else None
-    passed: list[Hashable] = []
-    if states:
-        world.observe = lambda world: passed.append(state_of(world))
+    world.judged_from = judged_from
     for name in ("worker-1", "worker-2"):
         world.launch(name, partial(worker, world))
     world.launch("api", partial(api, world))
@@ -102,7 +100,6 @@ def run(
         world.scheduler.switches,
         world.scheduler.now,
         world.story or (),
-        passed,
     )
 
 
@@ -138,7 +135,7 @@ def _finish(world: World) -> None:
         world.check(at_rest=True)
     if not world.properties.found:
         calls = len(world.calls)
-        world.plan, world.observe = Replay({}), lambda _: None
+        world.plan = Replay({})
         world.scheduler.skip(LATER)
         world.scheduler.run(world.scheduler.now + 600.0, lambda: bool(world.errors) or not world.has_work_for_the_sweep)
         world.check(at_rest=True)

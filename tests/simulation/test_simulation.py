@@ -51,6 +51,7 @@ def test_a_seed_always_gives_the_same_run_and_its_schedule_gives_it_again() -> N
 def test_a_violation_is_shrunk_to_the_faults_that_it_needs_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [mutant] = [one for one in MUTANTS if one.guard == "the sweep ends expired leases"]
     mutant.weaken(monkeypatch)
+    assert run(1, LOST_CLAIM, judged_from=Place("worker-1", 3)).violations == run(1, LOST_CLAIM).violations
     superfluous = {
         Place("worker-2", 2): Fault(Kind.WAIT, 1.0),
         Place("api/relay", 1): Fault(Kind.SEND_TWICE),
@@ -106,13 +107,6 @@ def test_no_two_events_break_a_promise_after_a_failed_try(
 
 def test_the_base_of_the_search_has_a_failed_try() -> None:
     assert run(0, FAILED_RENDER, setup=Setup()).seen["L4: an attempt failed"]
-
-
-def test_a_run_in_a_state_seen_before_is_not_continued() -> None:
-    events = (Fault(Kind.LOSE_ANSWER),)
-    continued = {next(iter(one.schedule)) for one in Search({}, events, events).runs() if len(one.schedule) > 1}
-    assert Place("worker-1", 3) in continued, "the job keeps its lease, and nobody has it"
-    assert Place("worker-1/lease-progress", 0) not in continued, "the progress is written again"
 
 
 def broken(done: Run) -> set[str]:

@@ -86,8 +86,8 @@ class World:
     story: list[str] | None = None
     """Gets a line for each call and fault, if it is a list."""
     calls: list[Call] = field(default_factory=list)
-    observe: Callable[["World"], None] = lambda _: None
-    """Called before each call."""
+    judged_from: Place | None = None
+    """The call from which on the properties are checked. None for all calls."""
     disturbed_until: float = field(init=False)
     """The simulated time at which the effects of the last fault end."""
     contexts: list[AbstractContextManager[Any]] = field(default_factory=list)
@@ -196,7 +196,9 @@ class World:
         place = Place(thread.name, self._counts[thread.name])
         self._counts[thread.name] += 1
         self.calls.append(Call(place, part, method))
-        self.observe(self)
+        if place == self.judged_from:
+            self.judged_from = None
+            self.check()
         fault = self.plan.fault(place, part, method)
         if fault:
             self._tell(f"!! {place}: {fault}")
@@ -215,7 +217,7 @@ class World:
             self._tell(f"{thread.name}: {part}.{method}({brief(args)}) -> {brief(outcome) or 'nothing'}")
         if method == "end_expired_uploads" and outcome:
             self.properties.seen[ABANDONED] = 1
-        if method not in UNJUDGED and (outcome or method not in UNCHANGED):
+        if not self.judged_from and method not in UNJUDGED and (outcome or method not in UNCHANGED):
             self.check()
         if fault:
             self._after(fault, process, part)
