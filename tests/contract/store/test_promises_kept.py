@@ -1,6 +1,6 @@
 """Tests that the checker of the promises finds nothing in runs in which every promise is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,8 +9,9 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.model import DeadLetterCause, Source
 from anb_core.domain.retry import plan_outage
 from anb_core.domain.status import Status
-from anb_core.testing.promises import check_promises
+from anb_core.testing.promises import check_promises, read_evidence
 from tests.contract.store.one_run import Run
+from tests.support import given
 from tests.support.given import (
     DAY,
     HOUR,
@@ -315,3 +316,19 @@ def test_a_run_keeps_its_promises_at_every_moment(backend: Backend) -> None:
     look()
     run.store.delete(video_id, by="ada", grace=DAY)
     look()
+
+
+class Uploading(list[str]):
+    """The receipts of a client whose upload ends at the moment at which the checker reads them."""
+
+    def __init__(self, sql: Sql) -> None:
+        super().__init__()
+        self._sql = sql
+
+    def __iter__(self) -> Iterator[str]:
+        yield given.uploaded(self._sql.store)
+
+
+def test_an_upload_that_ends_while_the_checker_looks_is_no_broken_promise(sql: Sql) -> None:
+    evidence = read_evidence(sql.database, receipts=Uploading(sql))
+    assert evidence.receipts == {record.video.id for record in evidence.records}
