@@ -91,7 +91,8 @@ class LeasesRepository(Repository):
                 return False
             if not lifecycle.holds(locked.record.job, lease):
                 return lifecycle.published_before(locked.record.job, result)
-            keys = result_keys(connection, lease.job_id)
+            # The first claim of a job has the fence 1. Then there is no other attempt whose key must be read.
+            keys = result_keys(connection, lease.job_id) if lease.fence > 1 else []
             apply(connection, locked, lifecycle.publish(locked.record, result, locked.now, attempt_keys=keys))
             return True
 
