@@ -8,6 +8,7 @@ shrinks. docs/performance.md promises that these numbers do not depend on the le
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import httpx
 import psycopg
 
+from anb_cli.stack import die_with_parent
 from anb_core.adapters.system import new_id
 from anb_core.domain.model import Scope
 from anb_core.usecases.tokens import create_token
@@ -222,15 +224,17 @@ def uploading(url: str, tokens: Sequence[str], meter: Meter, number: int) -> Ite
 
 @contextmanager
 def workers(folder: Path, variables: dict[str, str], number: int | None = None) -> Iterator[list[int]]:
-    """Run `number` workers, by default WORKERS. Yields their process ids. They wait until the file FOLDER/go exists."""
+    """Run `number` workers, by default WORKERS. Yields their process ids. They wait until the file FOLDER/go exists.
+
+    They end with this program, even if it is killed.
+    """
     with ExitStack() as stack:
         started = []
         for place in range(number or WORKERS):
             log = stack.enter_context((folder / f"worker-{place}.log").open("wb"))
             names = {"ANB_WORKER_NAME": f"worker-{place}", "TMPDIR": str(folder)}
-            child = subprocess.Popen(
-                [sys.executable, WORKER, folder], env=os.environ | variables | names, stdout=log, stderr=log
-            )
+            command = die_with_parent.command_line([sys.executable, str(WORKER), str(folder)], signal.SIGKILL)
+            child = subprocess.Popen(command, env=os.environ | variables | names, stdout=log, stderr=log)
             stack.callback(child.wait)
             stack.callback(child.kill)
             started.append(child.pid)

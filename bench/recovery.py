@@ -8,6 +8,7 @@ At the end of each scenario, the promises are checked.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from statistics import median
 
 import psycopg
 
+from anb_cli.stack import die_with_parent
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import Source
 from anb_core.domain.retry import RetryPolicy
@@ -80,10 +82,11 @@ class Site:
         self._numbers = count(1)
 
     def start_worker(self) -> Path:
-        """Start another worker. Returns the path of its log."""
+        """Start another worker. It ends with this program. Returns the path of its log."""
         path = self._folder / f"worker-{next(self._numbers)}.log"
         with path.open("wb") as log:
-            command = [sys.executable, str(WORKER), str(self._folder)]
+            worker = [sys.executable, str(WORKER), str(self._folder)]
+            command = die_with_parent.command_line(worker, signal.SIGKILL)
             self._workers.append(subprocess.Popen(command, env=self._variables, stdout=log, stderr=log))
         return path
 

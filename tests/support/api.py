@@ -3,6 +3,7 @@
 import http.client
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from anb_api.context import Context
 from anb_api.server import make_server
 from anb_api.settings import ApiSettings
+from anb_cli.stack import die_with_parent
 from anb_core.adapters.system import new_id
 from anb_core.domain.model import Record, Scope
 from anb_core.domain.status import Status
@@ -195,9 +197,8 @@ def running(folder: Path, aws_url: str, **others: str) -> Iterator[Process]:
     with in_environment(variables) as (_, parts):
         token = create_token(parts.store, owner="ana", scope=Scope.USER, new_id=new_id).secret
         with (folder / "log").open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "anb_api"], env={**os.environ, **variables}, stdout=log, stderr=log
-            )
+            command = die_with_parent.command_line([sys.executable, "-m", "anb_api"], signal.SIGKILL)
+            child = subprocess.Popen(command, env={**os.environ, **variables}, stdout=log, stderr=log)
         try:
             eventually(lambda: answers(url) or child.poll() is not None)
             yield Process(url, parts, token, folder / "anb.db", child)
