@@ -132,7 +132,12 @@ def main() -> int:
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY", "test")}
     with tempfile.TemporaryDirectory() as name, running_postgres() as postgres, running_ministack(Path(name)) as aws:
         folder = Path(name)
-        settings = {"DATABASE_URL": postgres.create_database(), "ANB_LOG_LEVEL": "warning", **keys}
+        settings = {
+            "DATABASE_URL": postgres.create_database(),
+            "SQS_QUEUE_URL": f"{aws}/000000000000/backlog",
+            "ANB_LOG_LEVEL": "warning",
+            **keys,
+        }
         with (
             running(folder, aws, **settings) as process,
             psycopg.connect(settings["DATABASE_URL"].replace("+psycopg", ""), autocommit=True) as connection,

@@ -169,7 +169,8 @@ def site() -> Iterator[tuple[Path, str, dict[str, str]]]:
 def costs(folder: Path, aws: str, changes: dict[str, str], rounds: int, jobs: int) -> Iterator[tuple[Cost, Cost]]:
     """Measure by turns what `jobs` jobs cost in the bare loop and in a worker. Yields a pair for each round."""
     # Without a limit, all messages are in the queue before the measurement begins.
-    variables = environment(folder, aws, ANB_QUEUE_LIMIT="0", **changes)
+    queue = f"{aws}/000000000000/busy"
+    variables = environment(folder, aws, SQS_QUEUE_URL=queue, ANB_QUEUE_LIMIT="0", **changes)
     with ExitStack() as stack:
         _, parts = stack.enter_context(in_environment(variables))
         connection = stack.enter_context(connected(changes))

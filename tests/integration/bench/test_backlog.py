@@ -11,7 +11,10 @@ from bench.backlog import CONNECTIONS, GROWTH, Row, find_growth
 from tests.support.deployments import deployments, problem
 from tests.support.postgres import Postgres
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is read from /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is read from /proc"),
+    pytest.mark.usefixtures("without_coverage_of_programs"),
+]
 
 MIB = 2**20
 UPLOADED = Row("uploaded", 10, 10, 1.0, 5, 40, 60_000, [100 * MIB])

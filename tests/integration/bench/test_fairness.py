@@ -10,6 +10,8 @@ from bench.backlog import WORKERS
 from bench.fairness import FEW, Row
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.usefixtures("without_coverage_of_programs")
+
 LIMIT = 2 * FEW
 """With a lower limit, the owner with few uploads would soon have as many jobs in flight as the owner with many."""
 

