@@ -29,21 +29,22 @@ def test_a_short_run_prints_what_a_job_costs_and_how_soon_it_is_claimed(
 
     assert jobs.main() == 1
 
-    head, line, bare, whole, ratio, empty, soon, problem = capsys.readouterr().out.splitlines()
+    head, line, bare, whole, ratio, empty, soon, message, problem = capsys.readouterr().out.splitlines()
     assert (head, line, empty, problem) == ("| | wall, ms | CPU, ms |", "|---|---|---|", "", "It is slow.")
     for row, name in ((bare, "bare loop"), (whole, "a job"), (ratio, "ratio")):
         assert re.fullmatch(rf"\| {name} \| \d+\.\d+ \| \d+\.\d+ \|", row)
-    assert re.fullmatch(r"From commit to claim: median \d+ ms, 99 of 100 within \d+ ms\.", soon)
+    for line, name in ((soon, "From commit to claim"), (message, "A bare message")):
+        assert re.fullmatch(rf"{name}: median \d+ ms, 99 of 100 within \d+ ms\.", line)
 
 
 @pytest.mark.parametrize(
     ("wall", "cpu", "late", "sentences"),
     [
-        (0.010 * RATIO, 0.004 * RATIO, SOON, []),
+        (0.010 * RATIO, 0.004 * RATIO, SOON + 0.1, []),
         (0.020, 0.004, 0.0, ["A job takes 2.00 times the time of the bare loop; allowed are 1.5."]),
         (0.010, 0.008, 0.0, ["A job takes 2.00 times the CPU time of the bare loop; allowed are 1.5."]),
-        (0.010, 0.004, 0.051, ["1 of 100 claims comes later than 51 ms; allowed are 50 ms."]),
+        (0.010, 0.004, 0.151, ["1 of 100 claims comes later than 151 ms; allowed are 150 ms."]),
     ],
 )
 def test_a_run_fails_if_a_limit_is_exceeded(wall: float, cpu: float, late: float, sentences: list[str]) -> None:
-    assert [*find_slow(BARE, Cost(wall, cpu), late)] == sentences
+    assert [*find_slow(BARE, Cost(wall, cpu), late, 0.1)] == sentences
