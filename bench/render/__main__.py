@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from anb_core.domain.output_format import FPS
 from anb_core.ports.stop import Stop
@@ -20,14 +21,21 @@ from anb_worker.render.layout import CARD_SECONDS
 from bench.render.clips import FOOTAGE, KINDS, make_clip
 from bench.render.cost import Cost, measure
 from bench.render.engines import RUNS
-from bench.render.quality import vmaf
+from bench.render.quality import picture_bytes, vmaf
 
 COMPARED = [name for name in RUNS if name != "lossless"]
 WHOLE = ("engine", "moviepy", "by hand")
 """The engines that make the whole video. Only their quality is measured."""
 
-FIRST = round(CARD_SECONDS * FPS)
-"""Number of the first frame of the main part."""
+CARD = round(CARD_SECONDS * FPS)
+"""Number of frames of the intro, and of the outro."""
+
+
+class Quality(NamedTuple):
+    """The picture of the main part: its bytes, and its VMAF (0 to 100)."""
+
+    size: int
+    vmaf: float
 
 
 def main() -> None:
@@ -44,9 +52,10 @@ def main() -> None:
         for kind in given.kinds:
             clip = make_clip(kind, given.seconds, root / f"{kind}.mp4", given.clip)
             costs, sizes = costs_of(clip, root, given.rounds)
-            scores = {name: vmaf(root / f"{name}.mp4", reference_of(clip, root), first=FIRST) for name in WHOLE}
+            reference = reference_of(clip, root)
+            qualities = {name: quality_of(root / f"{name}.mp4", reference) for name in WHOLE}
             print(f"\n{kind}, {given.rounds} round(s), {os.cpu_count()} processors")
-            print("\n".join(table(costs, sizes, scores)), flush=True)
+            print("\n".join(table(costs, sizes, qualities)), flush=True)
 
 
 def costs_of(clip: Path, root: Path, rounds: int) -> tuple[dict[str, list[Cost]], dict[str, int]]:
@@ -73,6 +82,12 @@ def reference_of(clip: Path, root: Path) -> Path:
     return (root / "run" / "output.mp4").replace(root / "lossless.mp4")
 
 
+def quality_of(video: Path, reference: Path) -> Quality:
+    """Measure the picture of the main part. `reference` is the same video without loss."""
+    sizes = picture_bytes(video)[CARD:-CARD]
+    return Quality(sum(sizes), vmaf(video, reference, first=CARD, frames=len(sizes)))
+
+
 def _run(name: str, clip: Path, root: Path) -> Cost:
     shutil.rmtree(root / "run", ignore_errors=True)
     (root / "run").mkdir()
@@ -81,16 +96,17 @@ def _run(name: str, clip: Path, root: Path) -> Cost:
     )
 
 
-def table(costs: Mapping[str, Sequence[Cost]], sizes: Mapping[str, int], scores: Mapping[str, float]) -> list[str]:
+def table(costs: Mapping[str, Sequence[Cost]], sizes: Mapping[str, int], qualities: Mapping[str, Quality]) -> list[str]:
     """Return the lines of a table with the medians of the costs, and the ratios that the targets are about."""
     medians = {
         name: Cost(*(median(getattr(run, what) for run in runs) for what in ("wall", "cpu", "megabytes")))
         for name, runs in costs.items()
     }
-    lines = ["| | wall, s | CPU, s | memory, MiB | bytes | VMAF |", "|---|---|---|---|---|---|"]
+    lines = ["| | wall, s | CPU, s | memory, MiB | bytes | main part: bytes | VMAF |", "|---|---|---|---|---|---|---|"]
     for name, cost in medians.items():
-        size, score = f"{sizes[name]:,}" if name in sizes else "-", f"{scores[name]:.1f}" if name in scores else "-"
-        lines.append(f"| {name} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.megabytes:.0f} | {size} | {score} |")
+        size = f"{sizes[name]:,}" if name in sizes else "-"
+        main = f"{qualities[name].size:,} | {qualities[name].vmaf:.1f}" if name in qualities else "- | -"
+        lines.append(f"| {name} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.megabytes:.0f} | {size} | {main} |")
     ours, theirs, hand = (medians[name] for name in ("engine", "moviepy", "by hand"))
     share = medians["main"].cpu / medians["main by hand"].cpu
     return [

@@ -15,13 +15,12 @@ from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.input_checks import InputLimits
 from anb_core.domain.output_format import FPS, HEIGHT, WIDTH
 from anb_core.domain.render_plan import plan_render
+from anb_core.domain.source_facts import SourceFacts
 from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
-from anb_worker.render.drawing import draw_title
 from anb_worker.render.engine import RenderEngine
 from anb_worker.render.ffmpeg_commands import QUALITY, X264, Tool, picture_command
 from anb_worker.render.layout import CARD_SECONDS, FADE_OUT_SECONDS, TITLE_MIDDLE, WATERMARK_MARGIN
-from anb_worker.render.probe.facts import probe
 from anb_worker.render.processors import processors
 
 SECONDS = 30
@@ -32,8 +31,9 @@ ENCODER = (*X264, "-crf", str(QUALITY))
 _FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 _FIT = (
     f"scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bicubic"
-    ":out_color_matrix=bt709:out_range=tv"
+    ":in_color_matrix=bt709:out_color_matrix=bt709:out_range=tv"
 )
+"""The clips have no color tags. Without in_color_matrix, ffmpeg would assume BT.601 for them, which is wrong for HD."""
 _FRAME = f"fps={FPS},{_FIT},pad={WIDTH}:{HEIGHT}:-1:-1,setsar=1,format=yuv420p"
 _CORNER = f"overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
 
@@ -54,7 +54,7 @@ def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
 
 def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
     """Render with MoviePy, like the examples in MoviePy's documentation."""
-    from moviepy import (  # noqa: PLC0415 - the engine's run must not pay for this import
+    from moviepy import (  # noqa: PLC0415 - the engine's run must not pay for this import with time and memory
         CompositeVideoClip,
         ImageClip,
         VideoFileClip,
@@ -96,14 +96,20 @@ def run_lossless(clip: Path, workdir: Path, cards: Path) -> None:
     _by_hand(clip, workdir, cards, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "0")
 
 
+def _facts(clip: Path) -> SourceFacts:
+    """Probe the clip. Both engines of the main part do this, so that only their commands differ."""
+    from anb_worker.render.probe.facts import probe  # noqa: PLC0415 - as for MoviePy
+
+    return probe(clip, 0, Trim().length, InputLimits().max_pixels, inf)
+
+
 def run_main(clip: Path, workdir: Path, cards: Path) -> None:
     """Become our engine's command for the picture of the main part, without sandbox, cards and sound."""
     only_main = EditSpec(intro=Switch(enabled=False), outro=Switch(enabled=False))
-    facts = probe(clip, 0, Trim().length, InputLimits().max_pixels, inf)
     tool = Tool(path=Path(_FFMPEG), max_pixels=InputLimits().max_pixels, max_alloc=2**29, threads=processors())
     command = picture_command(
         tool,
-        plan_render(facts, only_main, InputLimits(), intro_frames=0, outro_frames=0),
+        plan_render(_facts(clip), only_main, InputLimits(), intro_frames=0, outro_frames=0),
         clip,
         watermark=_own(cards) / "watermark.png",
         output=workdir / "output.mp4",
@@ -114,6 +120,7 @@ def run_main(clip: Path, workdir: Path, cards: Path) -> None:
 
 def run_main_by_hand(clip: Path, workdir: Path, cards: Path) -> None:
     """Make the picture of the main part with an ffmpeg command, as an expert would write it."""
+    _facts(clip)
     graph = f"[0:v]{_FRAME}[main];[main][1:v]{_CORNER}[v]"
     inputs = ["-t", str(SECONDS), "-i", str(clip), "-i", str(_own(cards) / "watermark.png")]
     _ffmpeg(*inputs, "-filter_complex", graph, "-map", "[v]", "-an", *ENCODER, str(workdir / "output.mp4"))
@@ -157,6 +164,8 @@ def _own(cards: Path) -> Path:
 
 def _title(workdir: Path) -> tuple[int, int]:
     """Draw the title into WORKDIR/title.png. Returns its width and height in pixels."""
+    from anb_worker.render.drawing import draw_title  # noqa: PLC0415 - as for MoviePy
+
     title = draw_title(TITLE)
     if title is None:
         raise RuntimeError("the title can't be drawn")

@@ -13,19 +13,21 @@ from math import log
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import imageio_ffmpeg
 
+from anb_worker.render.ffmpeg_commands import X264
 from bench.render.clips import make_clip
 from bench.render.cost import measure
 
-PRESETS: Mapping[str, tuple[str, str, str]] = {
-    "our engine": ("superfast", "mbtree=1:rc-lookahead=10", "#cc6633"),
-    "veryfast": ("veryfast", "", "#4477aa"),
-    "superfast": ("superfast", "", "#999999"),
-    "faster": ("faster", "", "#228833"),
+PRESETS: Mapping[str, tuple[Sequence[str], str]] = {
+    "our engine": (X264, "#cc6633"),
+    "veryfast": (("-c:v", "libx264", "-preset", "veryfast"), "#4477aa"),
+    "superfast": (("-c:v", "libx264", "-preset", "superfast"), "#999999"),
+    "faster": (("-c:v", "libx264", "-preset", "faster"), "#228833"),
 }
-"""Each line of the picture: x264's preset, further options, and a color. The bench of MoviePy has veryfast."""
-CRFS = (20, 23, 26)
+"""Each line of the picture: the options of the encoder, and a color. The bench of MoviePy has veryfast."""
+CRFS = (20, 23, 26, 28)
 EVERY = 5
 """VMAF is measured on each frame with a number that this number divides. Measuring all frames takes long."""
 
@@ -41,12 +43,12 @@ class Point(NamedTuple):
     cpu: float
 
 
-def vmaf(output: Path, reference: Path, *, first: int = 0) -> float:
+def vmaf(output: Path, reference: Path, *, first: int = 0, frames: int = 1_000_000) -> float:
     """Return the VMAF of a file, compared with a lossless reference that has the same frames.
 
-    `first` is the number of the first frame that is compared.
+    `first` is the number of the first frame that is compared, and `frames` is how many are compared at most.
     """
-    trim = f"trim=start_frame={first},setpts=PTS-STARTPTS,format=yuv420p"
+    trim = f"trim=start_frame={first}:end_frame={first + frames},setpts=PTS-STARTPTS,format=yuv420p"
     graph = f"[0:v]{trim}[a];[1:v]{trim}[b];[a][b]libvmaf=n_threads=2:n_subsample={EVERY}"
     command = [_FFMPEG, "-nostdin", "-i", str(output), "-i", str(reference), "-lavfi", graph, "-f", "null", "-"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
@@ -54,6 +56,12 @@ def vmaf(output: Path, reference: Path, *, first: int = 0) -> float:
     if found is None:
         raise RuntimeError("ffmpeg printed no VMAF score")
     return float(found[1])
+
+
+def picture_bytes(path: Path) -> list[int]:
+    """Return the bytes of each encoded frame of a file, in the order in which the frames are shown."""
+    with av.open(path) as opened:
+        return [size for _, size in sorted((p.pts, p.size) for p in opened.demux(video=0) if p.pts is not None)]
 
 
 def at_rate(points: Sequence[Point], rate: float) -> float:
@@ -71,7 +79,7 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
     lines.append(f'<rect width="{_WIDTH}" height="{_TOP + _HIGH + 90}" fill="white"/>')
     for number, (title, series) in enumerate(panels.items()):
         lines += _panel(_LEFT + number * (_PANEL + 40), title, series)
-    for number, (name, (*_, color)) in enumerate(PRESETS.items()):
+    for number, (name, (_, color)) in enumerate(PRESETS.items()):
         at = _LEFT + number * 200
         lines.append(f'<text x="{at}" y="{_TOP + _HIGH + 78}" fill="{color}">{name}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
@@ -99,7 +107,7 @@ def _panel(left: float, title: str, series: Mapping[str, Sequence[Point]]) -> li
         f'<text x="{middle}" y="{_TOP + _HIGH + 44}" text-anchor="middle">Mbit/s; the left axis is VMAF</text>'
     )
     for name, points in series.items():
-        color, places = PRESETS[name][2], [place(point) for point in sorted(points)]
+        color, places = PRESETS[name][1], [place(point) for point in sorted(points)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>' for x, y in places]
@@ -113,10 +121,9 @@ def curves(clip: Path, seconds: float, folder: Path) -> dict[str, list[Point]]:
     fit = ("-an", "-vf", "scale=1280:720:flags=bicubic", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "0")
     subprocess.run([*read, str(clip), *fit, str(reference)], check=True)
     series: dict[str, list[Point]] = {}
-    for name, (preset, more, _) in PRESETS.items():
+    for name, (encoder, _) in PRESETS.items():
         for crf in CRFS:
-            x264 = ("-c:v", "libx264", "-preset", preset, "-crf", str(crf), "-g", "60")
-            cost = measure([*read, str(reference), *x264, *(("-x264-params", more) if more else ()), str(output)])
+            cost = measure([*read, str(reference), *encoder, "-crf", str(crf), str(output)])
             rate = output.stat().st_size * 8 / 1000 / seconds
             point = Point(rate, vmaf(output, reference), cost.cpu)
             series.setdefault(name, []).append(point)
