@@ -49,6 +49,11 @@ SOURCE, OUT, DECODED = Path("/in/clip"), Path("/out/file.mp4"), Path("/out/decod
 SOUND = extract_command(TOOL, PLAN, SOURCE, OUT, DECODED)
 
 
+def last(command: list[str], option: str) -> int:
+    """Return the value that ffmpeg uses if an option is given more than once."""
+    return int(command[len(command) - command[::-1].index(option)])
+
+
 def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]:
     return picture_command(TOOL, plan, SOURCE, watermark=watermark, output=OUT, decoded=DECODED)
 
@@ -59,6 +64,11 @@ def input_options(command: list[str], url: str) -> dict[str, str]:
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
     return {name: part[at + 1] for at, name in enumerate(part[:-1]) if name.startswith("-")}
+
+
+def test_the_encoder_of_a_title_holds_few_frames_because_the_picture_is_made_at_the_same_time() -> None:
+    title = title_command(TOOL, Path("/c/i.mp4"), 90, title=Path("/o/t.png"), top_left=(1, 2), output=OUT)
+    assert last(title, "-rc-lookahead") < last(picture(), "-rc-lookahead")
 
 
 @pytest.mark.parametrize("command", [picture(), SOUND], ids=["picture", "sound"])

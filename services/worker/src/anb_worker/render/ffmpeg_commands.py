@@ -24,20 +24,24 @@ CLOCK = 15360
 _TICKS_A_TURN = 2**33
 """The timestamps of MPEG-TS wrap around to 0 after this many ticks."""
 
-MASTER_QUALITY, CARD_QUALITY, QUALITY = 10, 17, 23
+MASTER_QUALITY, CARD_QUALITY, QUALITY = 10, 16, 24
 """The option crf of x264 for three kinds of files. A lower value means better quality.
 MASTER_QUALITY is for a card that will be encoded again with a title. QUALITY is for main parts.
 CARD_QUALITY is for cards that are not encoded again. Their soft gradients need a better quality than main parts.
 """
 
 X264 = (
-    *("-c:v", "libx264", "-preset", "superfast", "-x264-params", "stitchable=1:mbtree=1:rc-lookahead=10"),
-    *("-g", str(2 * FPS)),
+    *("-c:v", "libx264", "-preset", "superfast", "-x264-params", "stitchable=1:mbtree=1"),
+    *("-rc-lookahead", "20", "-aq-strength", "0.8", "-g", "250"),
 )
 """Options of the video encoder. With stitchable, parts can be joined. The preset superfast has no mbtree, which saves a
-third of the bytes, and costs little CPU time. docs/performance.md shows the curve of bytes and quality that this choice
-is based on.
+third of the bytes, and costs little CPU time. docs/decisions/0018-superfast-with-mbtree.md has the measurements that
+this choice is based on.
 """
+_CARD = ("-aq-strength", "1")
+"""The option that cards have after those of X264. With it, x264's default, soft gradients stay smooth."""
+_BESIDE = ("-rc-lookahead", "3")
+"""The option that a title has after those of X264. It saves 50 MB, which counts because another child runs beside."""
 
 _UNNOTICED_SECONDS = 0.03
 """Errors of sound timestamps up to this many seconds are not corrected. People notice only errors above 40 ms."""
@@ -200,7 +204,7 @@ def title_command(
     return [
         *_ffmpeg(tool),
         *(*_trusted_input(tool, "mov", intro), *_trusted_input(tool, "png_pipe", title)),
-        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, CARD_QUALITY), _url(output)),
+        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, CARD_QUALITY), *_CARD, *_BESIDE, _url(output)),
     ]
 
 
@@ -209,7 +213,7 @@ def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output:
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
         *(*_ffmpeg(tool), *_trusted_input(tool, "mov", drawn)),
-        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), _url(output)),
+        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), *_CARD, _url(output)),
     ]
 
 
