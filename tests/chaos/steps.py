@@ -124,3 +124,27 @@ DEATHS: frozenset[str] = frozenset(
     )
 )
 """All steps at which a component dies, with the name of the component."""
+
+_OFTEN: Mapping[str, str] = {
+    "api": "store.begin_upload bucket.writing writer.commit store.complete_upload",
+    "relay": "store.hold_outbox queue.send store.mark_sent",
+    "sweep": "store.exclusively store.end_expired_leases",
+    "worker": "queue.receive store.claim bucket.fetch writer.commit store.publish queue.delete",
+}
+
+OFTEN: frozenset[str] = frozenset(
+    (
+        *(
+            f"{component}: {step}"
+            for component, names in _OFTEN.items()
+            for call in names.split()
+            for step in around(call)
+        ),
+        *(
+            f"{component}: at engine.{name}"
+            for component in ("worker", "child")
+            for name in ("probe", "main", "verify")
+        ),
+    )
+)
+"""The steps that each upload passes, or each sweep. So all of them are reached within seconds."""

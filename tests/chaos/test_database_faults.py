@@ -14,6 +14,7 @@ from anb_core.domain.status import Status
 from tests.chaos.load import at_work, endured
 from tests.chaos.site import LEASE, OURS, Servers, Site
 from tests.support import eventually
+from tests.support.pgbouncer import pooled
 from tests.support.postgres import (
     Postgres,
     RestartablePostgres,
@@ -21,6 +22,7 @@ from tests.support.postgres import (
     running_postgres,
     running_standby,
 )
+from tests.support.proxy import proxied
 
 pytestmark = pytest.mark.chaos
 
@@ -98,6 +100,22 @@ def test_a_failover_to_a_standby_costs_only_time(
         servers = Servers(f"postgresql+psycopg://postgres@/{name}?{hosts}", ministack_url)
         with at_work(tmp_path, servers, cards_dir) as site, endured(site, clip):
             fail_over(before, after)
+
+
+@pytest.mark.debian
+def test_a_failover_behind_a_pooler_costs_only_time(
+    tmp_path: Path, ministack_url: str, cards_dir: Path, clip: bytes
+) -> None:
+    with (
+        running_postgres() as before,
+        running_standby(before) as after,
+        proxied("127.0.0.1", before.port) as address,
+        pooled(before.create_database().replace(f":{before.port}/", f":{address.port}/"), connections=6) as url,
+        at_work(tmp_path, Servers(url, ministack_url), cards_dir) as site,
+        endured(site, clip),
+    ):
+        fail_over(before, after)
+        address.move(("127.0.0.1", after.port))
 
 
 def fail_over(before: Postgres, after: Postgres) -> None:

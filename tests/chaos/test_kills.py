@@ -216,7 +216,8 @@ def toured(folder: Path, servers: Servers, cards_dir: Path, clip: bytes, names: 
     topic = sns.create_topic(Name="chaos")["TopicArn"]
     sns.close()
     adopting = {"ANB_ADOPT_OWNER": "older", "ANB_SOURCE_PREFIXES": "camera/"}
-    RenderEngine(cards_dir).warm(Stop())  # Some renders need a card, and no worker shall be busy with it.
+    if "child: at engine.title" in names:
+        RenderEngine(cards_dir).warm(Stop())  # Some renders need a card, and no worker shall be busy with it.
     with running_site(folder, servers, cards_dir, ANB_SNS_TOPIC_ARN=topic, **adopting) as site:
         tour = Tour(site, clip, names)
         try:
@@ -232,6 +233,16 @@ def test_every_call_of_a_port_is_a_step_with_a_component_or_a_reason() -> None:
     named = {call for call in named if not call.startswith("engine.")}
     assert named | steps.NEVER.keys() == set(steps.calls())
     assert not named & steps.NEVER.keys()
+
+
+def test_programs_that_die_once_at_each_step_of_an_upload_lose_nothing(
+    tmp_path: Path, servers: Servers, cards_dir: Path, clip: bytes
+) -> None:
+    assert steps.OFTEN <= steps.DEATHS
+    with toured(tmp_path, servers, cards_dir, clip, set(steps.OFTEN)) as tour:
+        assert sorted(tour.left) == []
+        tour.site.until_rest()
+        tour.site.check()
 
 
 @pytest.mark.tour

@@ -129,6 +129,23 @@ def test_a_watch_that_is_silently_dead_delays_a_command_and_loses_none(
         site.check()
 
 
+def test_an_api_server_that_is_away_delays_a_command_and_loses_none(
+    tmp_path: Path, servers: Servers, cards_dir: Path, apiserver: ApiServer, clip: bytes
+) -> None:
+    with watched_site(tmp_path, servers, cards_dir, apiserver) as (site, _):
+        site.operator()
+        before = site.upload(clip, process_after="3600")
+        eventually(lambda: is_shown(apiserver, before, Status.UPLOADED), every=0.5)
+        with apiserver.away():
+            meanwhile = site.upload(clip, process_after="3600")
+        eventually(lambda: is_shown(apiserver, meanwhile, Status.UPLOADED), within=WITHIN, every=0.5)
+        for video in (before, meanwhile):
+            patch(apiserver, video, {"cancel": True})
+        for video in (before, meanwhile):
+            eventually(lambda: is_shown(apiserver, video, Status.CANCELLED), within=WITHIN, every=0.5)  # noqa: B023
+        site.check()
+
+
 class Round:
     """One round of a user of VideoJobs: a mirrored video, a submitted object, and two dead letters."""
 

@@ -5,8 +5,8 @@ import os
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -27,6 +27,8 @@ class ApiServer:
 
     kubeconfig: Path
     command: tuple[str, ...]
+    away: Callable[[], AbstractContextManager[None]]
+    """Stops the server during a block. Afterwards it runs again with the same address and data."""
 
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl and return its stdout.
@@ -59,8 +61,7 @@ def running_apiserver() -> Iterator[ApiServer]:
         RuntimeError: KUBEBUILDER_ASSETS does not name a folder with etcd, kube-apiserver and kubectl.
     """
     programs = _programs()
-    folder = Path(tempfile.mkdtemp(prefix="anb-apiserver-"))
-    with _running_etcd(programs / "etcd") as etcd:
+    with _running_etcd(programs / "etcd") as (etcd, folder):
         port, token = free_port(), token_hex(16)
         url, certificate = f"https://127.0.0.1:{port}", folder / "apiserver.crt"
         (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n', encoding="utf-8")
@@ -100,12 +101,27 @@ def running_apiserver() -> Iterator[ApiServer]:
                 return False
             return answer.status_code == HTTPStatus.OK
 
-        with tethered(command, folder=folder, ready=ready):
-            yield ApiServer(kubeconfig, (str(programs / "kubectl"), "--kubeconfig", str(kubeconfig)))
+        with ExitStack() as running:
+
+            def start() -> None:
+                (folder / "running").mkdir()
+                running.enter_context(tethered(command, folder=folder / "running", ready=ready))
+
+            @contextmanager
+            def away() -> Iterator[None]:
+                running.close()
+                try:
+                    yield
+                finally:
+                    start()
+
+            start()
+            yield ApiServer(kubeconfig, (str(programs / "kubectl"), "--kubeconfig", str(kubeconfig)), away)
 
 
 @contextmanager
-def _running_etcd(program: Path) -> Iterator[str]:
+def _running_etcd(program: Path) -> Iterator[tuple[str, Path]]:
+    """Run etcd. Yields its URL, and a folder that is deleted at its end, even if the test process is killed."""
     folder = Path(tempfile.mkdtemp(prefix="anb-etcd-"))
     url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
 
@@ -125,7 +141,7 @@ def _running_etcd(program: Path) -> Iterator[str]:
     }
     command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
     with tethered(command, folder=folder, ready=ready):
-        yield url
+        yield url, folder
 
 
 def _programs() -> Path:
