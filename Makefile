@@ -50,7 +50,7 @@ debian-packages: # Needs root
 
 .PHONY: chaos
 chaos: $(SETUP) $(FOOTAGE) ## Kill programs and their servers at work: no video may be lost (JOBS=1000 SEED=1: one long run)
-	@$(BIN)/python -m $(if $(JOBS),tests.chaos $(JOBS) $(or $(SEED),1),pytest -m "chaos and not debian and not tour" --numprocesses=3 --dist=worksteal)
+	@$(BIN)/python -m $(if $(JOBS),tests.chaos $(JOBS) $(or $(SEED),1),pytest -m "chaos and not debian and not tour" --numprocesses=5 --dist=worksteal)
 	@$(if $(JOBS),:,echo "Left out: tests that let programs die at each of their steps. To run them: make chaos-tour.")
 
 .PHONY: chaos-tour

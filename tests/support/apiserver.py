@@ -105,7 +105,8 @@ def running_apiserver() -> Iterator[ApiServer]:
 
             def start() -> None:
                 (folder / "running").mkdir()
-                running.enter_context(tethered(command, folder=folder / "running", ready=ready))
+                # After a SIGTERM, the server would wait for a minute for the end of its watches.
+                running.enter_context(tethered(command, folder=folder / "running", ready=ready, stop="KILL"))
 
             @contextmanager
             def away() -> Iterator[None]:

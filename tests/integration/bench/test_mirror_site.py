@@ -67,7 +67,7 @@ def apiserver(tmp_path: Path) -> ApiServer:
         "users": [{"user": {}}],
     }
     kubeconfig.write_text(json.dumps(config), encoding="utf-8")
-    return ApiServer(kubeconfig, (str(script(tmp_path / "kubectl", KUBECTL)),))
+    return ApiServer(kubeconfig, (str(script(tmp_path / "kubectl", KUBECTL)),), away=nullcontext)
 
 
 @pytest.fixture
