@@ -24,6 +24,7 @@ from anb_core.usecases.attempt import Tools
 from anb_core.usecases.background import background
 from anb_core.usecases.consumer import Consumer
 from anb_core.usecases.gate import Gate
+from anb_core.usecases.old_queue import BothQueues
 from anb_core.usecases.process import Process as ProcessDelivery
 from anb_core.usecases.receive_dead_letters import ReceiveDeadLetters
 from anb_core.usecases.relay import Relay
@@ -35,7 +36,7 @@ from anb_core.usecases.visibility import Caller
 from anb_worker.lease import LeaseKeeper, Terms
 from tests.simulation.faults import Kind
 from tests.simulation.scheduler import Flag, Process, Runtime, Scheduler
-from tests.simulation.world import World
+from tests.simulation.world import MOVE_SECONDS, World
 
 POLICY = RetryPolicy(max_failures=3, max_lost=3, backoff_base=timedelta(seconds=2), backoff_cap=timedelta(seconds=6))
 LEASE = timedelta(seconds=6)
@@ -99,6 +100,8 @@ class Parts:
     objects: Any
     queue: Any
     runtime: Runtime
+    received: Any
+    """The queue from which a worker receives: the queue, or both queues."""
     relay: Relay
     sweep: Sweep
     world: World
@@ -106,7 +109,10 @@ class Parts:
     @classmethod
     def of(cls, world: World, process: Process) -> "Parts":
         store = world.port(process, "database", world.store)
-        objects, queue = world.port(process, "bucket", world.objects), world.port(process, "queue", world.queue)
+        objects = world.port(process, "bucket", world.objects)
+        process.queues = world.queues
+        queues = [world.port(process, "queue", queue) for queue in world.queues]
+        queue = queues[0]
         runtime, jitter = Runtime(world.scheduler, process, world.errors), world.random.random
         relay = Relay(
             store,
@@ -119,14 +125,15 @@ class Parts:
         sweep = Sweep(
             store,
             objects,
-            [queue],
+            queues,
             policy=POLICY,
             interval=SWEEP,
             hidden=VISIBILITY,
             wake_relay=relay.wake,
             runtime=runtime,
         )
-        return cls(store, objects, queue, runtime, relay, sweep, world)
+        received = BothQueues(*queues, runtime=runtime, jitter=jitter) if len(queues) > 1 else queue
+        return cls(store, objects, queue, runtime, received, relay, sweep, world)
 
     def run_sweep(self, stop: Event) -> None:
         """Sweep until `stop` is set, but not before the time of the setup. Leave out passes that would find nothing."""
@@ -149,18 +156,22 @@ def api(world: World, process: Process) -> None:
         runtime=parts.runtime,
         new_id=partial(world.new_id, "video"),
     )
+    process.terminate = partial(world.kill, process, 1.0)
     stop = parts.runtime.event()
     parts.runtime.start("relay", partial(parts.relay.run, stop))
     parts.runtime.start("sweep", partial(parts.run_sweep, stop))
     world.person = lambda kind: _command(world, parts, kind)
     for number in range(1, world.setup.uploads + 1):
-        parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"client-{number}"))
+        parts.runtime.start(f"upload {number}", partial(_upload, world, sessions, f"client-{number}", number))
     world.scheduler.wait(None)
 
 
-def _upload(world: World, sessions: UploadSessions, client: str) -> None:
+def _upload(world: World, sessions: UploadSessions, client: str, number: int) -> None:
     seconds = world.setup.process_after
     key = client if world.setup.keyed else None
+    if world.setup.moves:
+        # Just before each move, and just before each process moves, a client uploads a video.
+        sessions.runtime.sleep(max(0.0, number * MOVE_SECONDS - 1.0 - sessions.runtime.monotonic()))
     after = None if seconds is None else str(seconds)
     while client not in world.answered:
         try:
@@ -305,7 +316,7 @@ def worker(world: World, process: Process) -> None:
         objects=parts.objects,
         renderer=Renderer(world, process),
         relay=parts.relay,
-        keep=partial(LeaseKeeper, store=parts.store, queue=parts.queue, terms=terms, runtime=runtime),
+        keep=partial(LeaseKeeper, store=parts.store, queue=parts.received, terms=terms, runtime=runtime),
         scratch=Scratch(),
         load_resources=Resources,
         policy=POLICY,
@@ -314,7 +325,7 @@ def worker(world: World, process: Process) -> None:
     )
     delivering = ProcessDelivery(
         store=parts.store,
-        queue=parts.queue,
+        queue=parts.received,
         tools=tools,
         worker=process.name,
         version="1.0",
@@ -327,13 +338,14 @@ def worker(world: World, process: Process) -> None:
         report = delivering.handle(delivery, stop)
         row = world.store.rows.get(report.video_id or "")
         attempt = next((one for one in row.attempts if one.id == report.attempt_id), None) if row else None
+        world.steps.dropped(report, delivery.queue, row)
         if not world.steps.reported(report, attempt):
             world.end()
         if report.unavailable is not None:
             raise report.unavailable
 
     consumer = Consumer(
-        parts.queue,
+        parts.received,
         handle,
         gate=Gate(
             [parts.store.ping, parts.objects.ping], wait=shutdown.wait, runtime=runtime, jitter=world.random.random

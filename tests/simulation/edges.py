@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from anb_core.domain import lifecycle
@@ -15,12 +16,15 @@ from anb_core.testing.store.tables import Tables
 from anb_core.usecases import commands
 from anb_core.usecases.attempt import AttemptRun
 from anb_core.usecases.gate import Gate
+from anb_core.usecases.old_queue import BothQueues
 from anb_core.usecases.process import Process
 from anb_core.usecases.receive_dead_letters import ReceiveDeadLetters
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.sweep import EmptyWatch
 from anb_core.usecases.upload_session import UploadSession
 from tests.simulation.faults import Focus, Kind
 from tests.simulation.weakening import DEATHS, DELAYS, Mutant, Patch, both, changed, wrapped
+from tests.simulation.world import World
 
 FAILURES = (Kind.FAIL,) * 6
 """So many failures that most jobs become dead letters."""
@@ -86,6 +90,20 @@ def _letter(_open: Callable[..., Any], self: Any, dead_letter_id: int) -> DeadLe
     return next(one for one in letters if one.id == dead_letter_id)
 
 
+def _own_clock(make: Callable[..., Any], world: World, *args: Any) -> Any:
+    offset = timedelta(seconds=world.scheduler.current.process.clock_offset)
+    clock = world.store.clock
+    world.store.clock = lambda: clock() + offset
+    try:
+        return make(world, *args)
+    finally:
+        world.store.clock = clock
+
+
+def _of_known_brokers(requeue: Callable[..., Any], *args: Any, not_on: Any = (), **options: Any) -> Any:
+    return 0 if not_on else requeue(*args, **options)
+
+
 def _always(*_: Any) -> bool:
     return True
 
@@ -95,7 +113,46 @@ RETRIED_ALWAYS: Patch = both(
     wrapped(commands, "next_status", _allowed(Change.RETRY, Status.UPLOADED)),
 )
 
+WITHOUT_OTHER_SEARCHES: Patch = both(
+    wrapped(InMemoryStore, "requeue_overdue", lambda *_, **__: 0),
+    wrapped(EmptyWatch, "observe", lambda *_: None),
+)
+"""Otherwise the sweep would send each message again after a while, wherever it was lost."""
+
+BACK: Focus = Focus(DEATHS, ("claim", "receive"), moves=2)
+
 EDGES: Sequence[Mutant] = (
+    Mutant(
+        "a message of a removed broker is sent again",
+        "Sweep.sweep",
+        ("L1",),
+        both(wrapped(InMemoryStore, "requeue_unclaimed", _of_known_brokers), WITHOUT_OTHER_SEARCHES),
+        BACK,
+    ),
+    Mutant(
+        "a job's row names the broker of its message",
+        "outbox.mark_sent",
+        ("L1",),
+        both(
+            wrapped(InMemoryStore, "mark_sent", lambda mark, *args, **_: mark(*args, broker="celery")),
+            WITHOUT_OTHER_SEARCHES,
+        ),
+        BACK,
+    ),
+    Mutant(
+        "a message is deleted from the queue from which it came",
+        "BothQueues.delete",
+        ("queue",),
+        wrapped(BothQueues, "_from", lambda _, self, __: self._current),
+        Focus(DEATHS, ("claim", "receive"), moves=1),
+    ),
+    Mutant(
+        "only the database's clock decides",
+        "engine.clock",
+        ("lease",),
+        wrapped(World, "_effect", _own_clock),
+        Focus((Kind.OWN_CLOCK_FORWARD, Kind.SEND_TWICE), ("claim", "send", "hold_outbox")),
+    ),
     Mutant(
         "only an unfinished upload can be completed",
         "lifecycle.complete",

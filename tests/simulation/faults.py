@@ -30,6 +30,9 @@ class Kind(StrEnum):
     MOVE = "the queue moves its messages to the dead-letter queue"
     CLOCK_BACK = "the clock of the database is set back by {seconds:g} s"
     CLOCK_FORWARD = "the clock of the database is set forward by {seconds:g} s"
+    OWN_CLOCK_BACK = "the clock of the process is set back by {seconds:g} s"
+    OWN_CLOCK_FORWARD = "the clock of the process is set forward by {seconds:g} s"
+    LOCK = "another session locks the rows of all videos for {seconds:g} s"
     FAIL = "the render fails"
     REJECT = "the video is damaged"
     CANCEL = "a person cancels the video"
@@ -74,12 +77,28 @@ GROUPS: tuple[tuple[Kind, ...], ...] = (
     (Kind.SEND_TWICE, Kind.FORGET, Kind.REDELIVER, Kind.REVERSE),
     (Kind.MOVE, Kind.KEEP, Kind.SEND_TWICE),
     (Kind.CLOCK_BACK, Kind.CLOCK_FORWARD),
+    (Kind.OWN_CLOCK_BACK, Kind.OWN_CLOCK_FORWARD, Kind.SEND_TWICE),
+    (Kind.LOCK, Kind.LATE, Kind.DIE_AFTER),
     (Kind.FAIL, Kind.REJECT),
     (Kind.CANCEL, Kind.RETRY, Kind.DELETE),
 )
 """Kinds of faults that often need one another to show a defect."""
 
 REMOTE = {"database", "bucket", "queue", "dead letters"}
+HOT = (
+    *("claim", "renew", "publish", "settle", "report_progress", "hold_outbox", "mark_sent", "send", "receive"),
+    *("delete", "begin_upload", "complete_upload", "commit", "render", "end_expired_leases", "cancel", "retry"),
+    *("requeue_unclaimed", "requeue_overdue", "receive_dead_letter", "get"),
+)
+"""Calls near which most defects are."""
+
+ROW_WRITES = {
+    *("renew_upload", "complete_upload", "abandon_upload", "claim", "renew", "report_progress", "publish", "settle"),
+    *("mark_sent", "mark_unsent", "receive_dead_letter", "redrive_dead_letter", "discard_dead_letter"),
+    *("cancel", "retry", "delete"),
+}
+"""Calls that wait for the lock of a video's rows. The other ones read, or leave locked rows out."""
+
 LONG = (0.0, 1.0, 5.0, 8.0, 40.0)
 """Delays in seconds: let the others go first, a pause, nearly a lease, more than a lease, more than a hold."""
 
@@ -92,6 +111,9 @@ SECONDS: Mapping[Kind, tuple[float, ...]] = {
     Kind.OUTAGE: (3.0, 15.0, 70.0),
     Kind.CLOCK_BACK: (4.0, 60.0),
     Kind.CLOCK_FORWARD: (4.0, 60.0),
+    Kind.OWN_CLOCK_BACK: (10.0, 600.0),
+    Kind.OWN_CLOCK_FORWARD: (10.0, 600.0),
+    Kind.LOCK: (2.0, 10.0, 60.0),
 }
 
 _AT: Mapping[Kind, Callable[[str, str], bool]] = {
@@ -104,6 +126,9 @@ _AT: Mapping[Kind, Callable[[str, str], bool]] = {
     Kind.REDELIVER: lambda part, _: part == "database",
     Kind.REVERSE: lambda _, method: method == "receive",
     Kind.MOVE: lambda _, method: method == "receive",
+    Kind.OWN_CLOCK_BACK: lambda part, method: part == "database" and method in HOT,
+    Kind.OWN_CLOCK_FORWARD: lambda part, method: part == "database" and method in HOT,
+    Kind.LOCK: lambda part, method: part == "database" and method in ROW_WRITES,
     Kind.FAIL: lambda _, method: method == "render",
     Kind.REJECT: lambda _, method: method == "render",
 }
@@ -122,14 +147,6 @@ def faults_at(call: Call) -> Iterator[Fault]:
         if possible(kind, call.part, call.method):
             durations = SECONDS.get(kind, (0.0,))
             yield from (Fault(kind, seconds) for seconds in sorted({durations[0], durations[-1]}))
-
-
-HOT = (
-    *("claim", "renew", "publish", "settle", "report_progress", "hold_outbox", "mark_sent", "send", "receive"),
-    *("delete", "begin_upload", "complete_upload", "commit", "render", "end_expired_leases", "cancel", "retry"),
-    *("requeue_unclaimed", "requeue_overdue", "receive_dead_letter", "get"),
-)
-"""Calls near which most defects are."""
 
 
 class Plan(Protocol):
@@ -154,6 +171,8 @@ class Focus(NamedTuple):
 
     kinds: Sequence[Kind]
     calls: Collection[str]
+    moves: int | None = None
+    """Number of moves between brokers. None if the seed chooses it."""
 
 
 @dataclass(slots=True)
@@ -175,7 +194,7 @@ class Chance:
         self._kinds = [kind for group in self.random.sample(GROUPS, self.random.randint(1, 3)) for kind in group]
         self._hot = set(self.random.sample(HOT, self.random.randint(2, 5)))
         if self.focus:
-            self._kinds, self._hot = self.focus
+            self._kinds, self._hot = self.focus.kinds, self.focus.calls
 
     def fault(self, place: Place, part: str, method: str) -> Fault | None:
         if not self._left or self.random.random() > (0.4 if method in self._hot else 0.02):

@@ -6,6 +6,7 @@ A thread runs until it waits. Then the thread that is ready first runs, so that 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -27,6 +28,10 @@ class Process:
     """Until this time, the process certainly has the lease that it claimed or renewed last."""
     stopping: bool = False
     """Whether the process got a SIGTERM."""
+    clock_offset: float = 0.0
+    """What the clock of its machine is ahead, in seconds."""
+    queues: Sequence[Any] = ()
+    """The queues from which it receives, if there are several. A message in any of them ends its wait."""
     terminate: Callable[[], None] = lambda: None
     """What the process does after a SIGTERM."""
     restart: Callable[[float], None] = lambda _: None

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -14,6 +14,7 @@ from anb_core.usecases.sweep import EMPTY_WINDOW
 from tests.simulation.actors import LEASE, POLICY, SWEEP, VISIBILITY, api, operator, worker
 from tests.simulation.faults import Call, Chance, Focus, Kind, Place, Plan, Replay, Schedule, faults_at
 from tests.simulation.properties import CONDITIONS, Properties
+from tests.simulation.scheduler import Process
 from tests.simulation.steps import NAMES as OF_STEPS
 from tests.simulation.world import Setup, World
 
@@ -75,8 +76,11 @@ def run(
         delay_seconds=chance.choice((0, 0, 0, 5)),
         process_after=chance.choice((None, None, None, 30)),
         keyed=chance.random() < 0.7,
+        moves=chance.choice((*[0] * 21, 1, 2, 3)),
     )
     focus = focus or (None if seed % 5 else DEAD_LETTERS)
+    if focus and focus.moves is not None:
+        drawn = replace(drawn, moves=focus.moves)
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
     setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
@@ -86,6 +90,8 @@ def run(
         world.launch(name, partial(worker, world))
     world.launch("api", partial(api, world))
     world.launch("operator", partial(operator, world))
+    if setup.moves:
+        world.scheduler.start(Process("rollout"), "rollout", world.move)
     try:
         _finish(world)
     finally:
@@ -133,6 +139,7 @@ def _finish(world: World) -> None:
             break
     if not world.properties.found:
         world.check(at_rest=True)
+        world.steps.emptied(world.queues)
     if not world.properties.found:
         calls = len(world.calls)
         world.plan = Replay({})

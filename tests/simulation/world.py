@@ -6,25 +6,26 @@ Every call of a port is a place where a fault may happen. After every change, th
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from anb_core.domain.errors import BadInput, Transient, Unavailable
-from anb_core.ports.queue import Delivery
+from anb_core.adapters.database.engine import LOCK_WAIT
+from anb_core.domain.errors import BadInput, Busy, Transient, Unavailable
 from anb_core.ports.store import Claimed
 from anb_core.testing.clock import BEGINNING
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises import Evidence, in_memory_evidence
 from anb_core.testing.store import InMemoryStore
-from tests.simulation.faults import Call, Fault, Kind, Place, Plan
+from tests.simulation.faults import ROW_WRITES, Call, Fault, Kind, Place, Plan
+from tests.simulation.ports import Port
 from tests.simulation.properties import Properties
 from tests.simulation.queues import Queue
 from tests.simulation.scheduler import Process, Runtime, Scheduler, Thread
-from tests.simulation.steps import ABANDONED, Steps
+from tests.simulation.steps import ABANDONED, LOCKED, MOVES, Steps
 from tests.simulation.story import brief
 
 UNJUDGED = {
@@ -40,7 +41,14 @@ UNCHANGED = {
 }
 """Calls that changed nothing if they return nothing."""
 
+MAY_LOSE = {"claim", "end_expired_leases", "receive_dead_letter"}
+"""Calls that may end an attempt as lost."""
+
 CALL_SECONDS = 0.001
+
+MOVE_SECONDS = 15.0
+ROLLOUT_SECONDS = 4.0
+"""Time between two moves of the programs to other brokers, and between two processes in one move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,9 @@ class Setup:
     """The seconds that a client gives as `process_after`. None if it gives no time."""
     keyed: bool = True
     """Whether the clients give an Idempotency-Key. Otherwise, an upload that is sent again makes another video."""
+    moves: int = 0
+    """Number of moves between brokers. The programs begin with a Celery broker alone, then they get SQS, too.
+    Then they lose SQS, and at last they get it again. With 0 moves, they have SQS alone for ever."""
 
 
 @dataclass(eq=False)
@@ -105,8 +116,16 @@ class World:
             "queue.fifo" if self.setup.fifo else "queue", self.visibility, now=self.true_now, runtime=self.runtime
         )
         self.queue.delay_of_new = timedelta(seconds=self.setup.delay_seconds)
+        # A Celery broker has no dead-letter queue.
+        self.celery = Queue("celery", self.visibility, 10**9, now=self.true_now, runtime=self.runtime)
+        self.moved = 0
+        self._moving = self.setup.moves > 0
+        self._processes: dict[str, Process] = {}
         self.disturbed_until = self.setup.no_sweep_before
         self._clock_offset = 0.0
+        self._clock_was_set = False
+        self._own_clocks: dict[str, float] = {}
+        self._locked_until = 0.0
         self._outages: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
 
@@ -148,7 +167,15 @@ class World:
         """Whether all jobs and commands are over, and no message is left."""
         commands = any(one.process.alive and one.is_alive() for one in self.commands)
         over = not commands and all(row.deleted_at or row.job.status.terminal for row in self.store.rows.values())
-        return over and not (self.store.outbox or self.queue.bodies() or self.queue.dead_letters.bodies())
+        messages = any(queue.bodies() for queue in (*self.queues, self.queue.dead_letters))
+        return over and not (self._moving or self.store.outbox or messages)
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The queues of the programs' settings: the one that gets new messages, and the old one if there is one."""
+        if not self.setup.moves:
+            return (self.queue,)
+        return (self.queue, self.celery) if self.moved % 2 else (self.celery,)
 
     @property
     def has_work_for_the_sweep(self) -> bool:
@@ -161,14 +188,28 @@ class World:
 
     def launch(self, name: str, main: Callable[[Process], None], *, after: float = 0.0) -> None:
         """Start a process. Whenever it ends or dies, it is started again."""
-        process = Process(name)
+        process = self._processes[name] = Process(name, clock_offset=self._own_clocks.get(name, 0.0))
 
         def run() -> None:
             main(process)
-            self._kill(process, 1.0)
+            self.kill(process, 1.0)
 
         process.restart = lambda seconds: self.launch(name, main, after=seconds)
         self.scheduler.start(process, name, run, after=after)
+
+    def move(self) -> None:
+        """Move all programs to the next brokers, one process after another, as a rollout does."""
+        while self.moved < self.setup.moves:
+            self.scheduler.wait(MOVE_SECONDS)
+            self.properties.seen[MOVES[self.moved]] = 1
+            self.moved += 1
+            for name in ("worker-1", "api", "worker-2"):
+                process = self._processes[name]
+                if process.queues:  # Otherwise it has not read its settings yet.
+                    self._terminate(process)
+                self.scheduler.wait(ROLLOUT_SECONDS)
+            self.disturbed(0.0)
+        self._moving = False
 
     def port(self, process: Process, part: str, target: object) -> Any:
         """Return a port that passes all calls on to `target`, unless a fault happens."""
@@ -191,7 +232,7 @@ class World:
         self.steps.answered(thread, part)
         return outcome
 
-    def _call(self, process: Process, part: str, method: str, effect: Callable[[], Any], args: object) -> Any:
+    def _call(self, process: Process, part: str, method: str, effect: Callable[[], Any], args: Any) -> Any:
         thread = self.scheduler.current
         place = Place(thread.name, self._counts[thread.name])
         self._counts[thread.name] += 1
@@ -208,11 +249,17 @@ class World:
             self._tell(f"{thread.name}: {part}.{method}: no answer")
             raise Unavailable(part, f"The {part} does not answer.")
         begun = self.scheduler.now
+        if part == "database" and method in ROW_WRITES:
+            self._wait_for_rows()
         # Every call takes some time. So two changes never happen at the same time, as in a real database.
         self.scheduler.now += CALL_SECONDS
         outcome = self._effect(fault, effect, args)
         if method in {"claim", "renew"} and (outcome is True or isinstance(outcome, Claimed)):
             process.lease_until = begun + self.lease_seconds
+            lease = outcome.lease if isinstance(outcome, Claimed) else args[0]
+            self.steps.leased(lease, process.lease_until)
+        if method in MAY_LOSE and outcome and not self._clock_was_set:
+            self.steps.lost(self.store)
         if self.story is not None and method != "ping":
             self._tell(f"{thread.name}: {part}.{method}({brief(args)}) -> {brief(outcome) or 'nothing'}")
         if method == "end_expired_uploads" and outcome:
@@ -236,16 +283,20 @@ class World:
 
     def evidence(self) -> Evidence:
         evidence = in_memory_evidence(self.store, self.objects, self.queue, receipts=self.receipts)
-        if self.forgotten:
-            return replace(evidence, messages=[*(evidence.messages or ()), *self.forgotten])
-        return evidence
+        if not (self.forgotten or self.setup.moves):
+            return evidence
+        return replace(
+            evidence,
+            messages=[*(evidence.messages or ()), *self.celery.bodies(), *self.forgotten],
+            sent=[*evidence.sent, *(message.body for message in self.celery.sent)],
+        )
 
     def _before(self, fault: Fault, process: Process, part: str) -> None:
         """Let a fault happen that happens before the call, or instead of it."""
         faults: dict[Kind, Callable[[], object]] = {
             Kind.WAIT: lambda: self.scheduler.wait(fault.seconds),
             Kind.FREEZE: partial(self._freeze, process, fault.seconds),
-            Kind.DIE_BEFORE: partial(self._kill, process, fault.seconds),
+            Kind.DIE_BEFORE: partial(self.kill, process, fault.seconds),
             Kind.TERMINATE: partial(self._terminate, process),
             Kind.REFUSE: partial(self._refuse, Unavailable(part, f"The {part} does not answer.")),
             Kind.OUTAGE: lambda: self._outages.update({part: self.scheduler.now + fault.seconds}),
@@ -254,6 +305,9 @@ class World:
             Kind.MOVE: self.queue.exhaust,
             Kind.CLOCK_BACK: partial(self._set_clock, -fault.seconds),
             Kind.CLOCK_FORWARD: partial(self._set_clock, fault.seconds),
+            Kind.OWN_CLOCK_BACK: partial(self._set_own_clock, process, -fault.seconds),
+            Kind.OWN_CLOCK_FORWARD: partial(self._set_own_clock, process, fault.seconds),
+            Kind.LOCK: partial(self._lock_rows, fault.seconds),
             Kind.FAIL: partial(self._refuse, Transient("verification_failed", "The result is not as planned.")),
             Kind.REJECT: partial(self._refuse, BadInput("corrupt", "Half of the frames can't be decoded.")),
             Kind.CANCEL: partial(self._command, fault.kind),
@@ -278,6 +332,24 @@ class World:
 
     def _set_clock(self, seconds: float) -> None:
         self._clock_offset += seconds
+        self._clock_was_set = True
+
+    def _set_own_clock(self, process: Process, seconds: float) -> None:
+        process.clock_offset += seconds
+        self._own_clocks[process.name] = process.clock_offset
+
+    def _lock_rows(self, seconds: float) -> None:
+        self._locked_until = self.scheduler.now + seconds
+
+    def _wait_for_rows(self) -> None:
+        """Wait until no other session has the rows. As in a database, give up after LOCK_WAIT."""
+        left, most = self._locked_until - self.scheduler.now, LOCK_WAIT.total_seconds()
+        if left <= 0:
+            return
+        self.scheduler.wait(min(left, most))
+        if left > most:
+            self.properties.seen[LOCKED] = 1
+            raise Busy("database", "Another session holds a lock that is needed.")
 
     def _command(self, kind: Kind) -> None:
         self.person(kind)
@@ -299,78 +371,14 @@ class World:
             case Kind.LATE:
                 self.scheduler.wait(fault.seconds)
             case Kind.DIE_AFTER:
-                self._kill(process, fault.seconds)
+                self.kill(process, fault.seconds)
             case Kind.LOSE_ANSWER:
                 raise Unavailable(part, f"The answer of the {part} was lost.")
 
-    def _kill(self, process: Process, seconds: float) -> None:
+    def kill(self, process: Process, seconds: float) -> None:
         process.restart(seconds)
         self.scheduler.die(process)
 
     def _tell(self, sentence: str) -> None:
         if self.story is not None:
             self.story.append(f"{self.scheduler.now:8.2f} s  {sentence}")
-
-
-class Port:
-    """A port of one process. Each method call goes through `World.call`."""
-
-    def __init__(self, world: World, process: Process, part: str, target: object) -> None:
-        self._world = world
-        self._process = process
-        self._part = part
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._target, name)
-        if not callable(attribute):
-            return attribute
-        if name in {"writing", "exclusively"}:
-            made: Callable[..., Any] = partial(self._context, name, attribute)
-        elif name == "receive":
-            made = self._receive
-        else:
-            made = partial(self._call, name, attribute)
-        setattr(self, name, made)
-        return made
-
-    def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-        return self._world.call(self._process, self._part, name, partial(method, *args, **options), args)
-
-    @contextmanager
-    def _context(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Iterator[Any]:
-        world, process = self._world, self._process
-        context: AbstractContextManager[Any] = method(*args, **options)
-        world.contexts.append(context)
-
-        def enter() -> Any:
-            value = context.__enter__()
-            if name == "exclusively":
-                world.steps.begins_to_sweep(process, ours=value, now=world.database_now(), **options)
-            return value
-
-        def leave() -> None:
-            context.__exit__(None, None, None)
-            world.steps.ends_to_sweep(process)
-
-        value = world.call(process, self._part, name, enter, args)
-        try:
-            yield Port(world, process, self._part, value) if name == "writing" else value
-        finally:
-            world.call(process, self._part, f"end {name}", leave)
-
-    def _receive(self, *, wait: timedelta) -> Delivery | None:
-        """Receive a message. Of the long polls that find nothing, only the last one before the end returns."""
-        queue, scheduler, process = self._target, self._world.scheduler, self._process
-        assert isinstance(queue, Queue)
-        if not self._world.steps.receiving(scheduler.current):
-            self._world.end()
-        until = scheduler.now + wait.total_seconds()
-        scheduler.wait(
-            None,
-            lambda: min(self._world.seconds(queue.next_visible()), until if process.stopping else math.inf),
-        )
-        delivery: Delivery | None = self._world.call(
-            process, self._part, "receive", partial(queue.receive, wait=timedelta(0))
-        )
-        return delivery
