@@ -22,6 +22,7 @@ from anb_core.usecases.receive_dead_letters import ReceiveDeadLetters
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import EmptyWatch
 from anb_core.usecases.upload_session import UploadSession
+from anb_operator import planning
 from tests.simulation.faults import Focus, Kind
 from tests.simulation.weakening import DEATHS, DELAYS, Mutant, Patch, both, changed, wrapped
 from tests.simulation.world import World
@@ -122,6 +123,13 @@ WITHOUT_OTHER_SEARCHES: Patch = both(
 BACK: Focus = Focus(DEATHS, ("claim", "receive"), moves=2)
 
 EDGES: Sequence[Mutant] = (
+    Mutant(
+        "a deleted video loses its VideoJob",
+        "planning.plan",
+        ("L6",),
+        wrapped(planning, "_plan_without_video", lambda *_, **__: None),
+        Focus((Kind.DELETE,), ("claim", "render", "publish"), mirrored=True),
+    ),
     Mutant(
         "a message of a removed broker is sent again",
         "Sweep.sweep",

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     OWN_CLOCK_BACK = "the clock of the process is set back by {seconds:g} s"
     OWN_CLOCK_FORWARD = "the clock of the process is set forward by {seconds:g} s"
     LOCK = "another session locks the rows of all videos for {seconds:g} s"
+    CONFLICT = "another program has changed the VideoJob"
+    WATCH_DIES = "the watch of VideoJobs shows nothing for {seconds:g} s"
     FAIL = "the render fails"
     REJECT = "the video is damaged"
     CANCEL = "a person cancels the video"
@@ -78,17 +80,18 @@ GROUPS: tuple[tuple[Kind, ...], ...] = (
     (Kind.MOVE, Kind.KEEP, Kind.SEND_TWICE),
     (Kind.CLOCK_BACK, Kind.CLOCK_FORWARD),
     (Kind.OWN_CLOCK_BACK, Kind.OWN_CLOCK_FORWARD, Kind.SEND_TWICE),
+    (Kind.CONFLICT, Kind.WATCH_DIES, Kind.LOSE_ANSWER, Kind.DIE_AFTER),
     (Kind.LOCK, Kind.LATE, Kind.DIE_AFTER),
     (Kind.FAIL, Kind.REJECT),
     (Kind.CANCEL, Kind.RETRY, Kind.DELETE),
 )
 """Kinds of faults that often need one another to show a defect."""
 
-REMOTE = {"database", "bucket", "queue", "dead letters"}
+REMOTE = {"database", "bucket", "queue", "dead letters", "kubernetes"}
 HOT = (
     *("claim", "renew", "publish", "settle", "report_progress", "hold_outbox", "mark_sent", "send", "receive"),
     *("delete", "begin_upload", "complete_upload", "commit", "render", "end_expired_leases", "cancel", "retry"),
-    *("requeue_unclaimed", "requeue_overdue", "receive_dead_letter", "get"),
+    *("requeue_unclaimed", "requeue_overdue", "receive_dead_letter", "get", "create_videojob", "patch_status"),
 )
 """Calls near which most defects are."""
 
@@ -113,6 +116,7 @@ SECONDS: Mapping[Kind, tuple[float, ...]] = {
     Kind.CLOCK_FORWARD: (4.0, 60.0),
     Kind.OWN_CLOCK_BACK: (10.0, 600.0),
     Kind.OWN_CLOCK_FORWARD: (10.0, 600.0),
+    Kind.WATCH_DIES: (3.0, 60.0),
     Kind.LOCK: (2.0, 10.0, 60.0),
 }
 
@@ -129,6 +133,8 @@ _AT: Mapping[Kind, Callable[[str, str], bool]] = {
     Kind.OWN_CLOCK_BACK: lambda part, method: part == "database" and method in HOT,
     Kind.OWN_CLOCK_FORWARD: lambda part, method: part == "database" and method in HOT,
     Kind.LOCK: lambda part, method: part == "database" and method in ROW_WRITES,
+    Kind.CONFLICT: lambda part, method: part == "kubernetes" and method in {"patch_status", "delete_videojob"},
+    Kind.WATCH_DIES: lambda part, _: part == "kubernetes",
     Kind.FAIL: lambda _, method: method == "render",
     Kind.REJECT: lambda _, method: method == "render",
 }
@@ -173,6 +179,8 @@ class Focus(NamedTuple):
     calls: Collection[str]
     moves: int | None = None
     """Number of moves between brokers. None if the seed chooses it."""
+    mirrored: bool | None = None
+    """Whether the operator keeps VideoJobs. None if the seed chooses it."""
 
 
 @dataclass(slots=True)

@@ -71,8 +71,8 @@ class Port:
         until = scheduler.now + wait.total_seconds()
 
         def ready() -> float:
-            visible = min(self._world.seconds(one.next_visible()) for one in process.queues or (queue,))
-            return min(visible, until if process.stopping else math.inf)
+            visible = [self._world.seconds(one.next_visible()) for one in process.queues or (queue,)]
+            return min(*visible, until if process.stopping else math.inf)
 
         if wait:
             scheduler.wait(None, ready)

@@ -12,9 +12,11 @@ class Queue(InMemoryQueue):
 
     def next_visible(self) -> datetime | None:
         """Return the time at which a message can be received. None if the queue has no message."""
-        # On a FIFO queue, the first message of a group hides the other ones.
-        first = {entry.group if self.fifo else number: entry for number, entry in reversed([*enumerate(self._entries)])}
-        return min((entry.visible_at for entry in first.values()), default=None)
+        entries = self._entries
+        if entries and self.fifo:
+            # The first message of a group hides the other ones.
+            entries = [*{entry.group: entry for entry in reversed(entries)}.values()]
+        return min([entry.visible_at for entry in entries]) if entries else None
 
     def redeliver(self) -> None:
         for entry in self._entries:

@@ -13,6 +13,7 @@ from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from tests.simulation.actors import LEASE, POLICY, SWEEP, VISIBILITY, api, operator, worker
 from tests.simulation.faults import Call, Chance, Focus, Kind, Place, Plan, Replay, Schedule, faults_at
+from tests.simulation.mirror import Mirror, shown, shows_all
 from tests.simulation.properties import CONDITIONS, Properties
 from tests.simulation.scheduler import Process
 from tests.simulation.steps import NAMES as OF_STEPS
@@ -25,7 +26,16 @@ UPLOADED_WITHIN = 300.0
 """Seconds after the last fault within which a client has its answer. A dead process keeps its upload for 3 minutes."""
 
 DEAD_LETTERS = Focus((*[Kind.FAIL] * 6, Kind.REDRIVE, Kind.DISCARD), ("render",))
-"""The focus of every fifth seed. Otherwise hardly any job would become a dead letter that a person handles."""
+VIDEOJOBS = Focus(
+    (*[Kind.WATCH_DIES, Kind.CONFLICT, Kind.LOSE_ANSWER] * 2, Kind.DIE_AFTER, Kind.FAIL, Kind.DELETE),
+    ("create_videojob", "patch_status", "delete_videojob", "render"),
+    mirrored=True,
+)
+BROKERS = Focus((Kind.DIE_BEFORE, Kind.DIE_AFTER, Kind.FREEZE, Kind.LATE), ("claim", "receive", "mark_sent"), moves=3)
+LEASES = Focus((Kind.WAIT, Kind.LATE, Kind.OUTAGE, Kind.LOCK), ("renew",))
+
+FOCUSES = {0: DEAD_LETTERS, 3: VIDEOJOBS, 5: DEAD_LETTERS, 7: BROKERS, 9: LEASES}
+"""The focus of seeds whose last digit is the key. Otherwise hardly any run would show these parts."""
 
 LATER = 25 * 3600.0 + 60.0
 """Seconds after which also the objects of attempts without a result are deleted."""
@@ -75,12 +85,15 @@ def run(
         render_seconds=chance.choice((3, 3, 3, 12)),
         delay_seconds=chance.choice((0, 0, 0, 5)),
         process_after=chance.choice((None, None, None, 30)),
+        mirrored=chance.random() < 0.03,
         keyed=chance.random() < 0.7,
-        moves=chance.choice((*[0] * 21, 1, 2, 3)),
+        moves=chance.choice((*[0] * 37, 1, 2, 3)),
     )
-    focus = focus or (None if seed % 5 else DEAD_LETTERS)
+    focus = focus or FOCUSES.get(seed % 10)
     if focus and focus.moves is not None:
         drawn = replace(drawn, moves=focus.moves)
+    if focus and focus.mirrored is not None:
+        drawn = replace(drawn, mirrored=focus.mirrored)
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
     setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
@@ -90,6 +103,9 @@ def run(
         world.launch(name, partial(worker, world))
     world.launch("api", partial(api, world))
     world.launch("operator", partial(operator, world))
+    if setup.mirrored:
+        world.videojobs, world.mirrored = shown, shows_all
+        world.launch("mirror", lambda process: Mirror(world, process).run())
     if setup.moves:
         world.scheduler.start(Process("rollout"), "rollout", world.move)
     try:

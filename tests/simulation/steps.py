@@ -18,6 +18,7 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_core.testing.store.tables import Row
 from anb_core.usecases.report import Outcome, Report
+from anb_operator.videojob import VideoJob
 from tests.simulation.properties import Properties
 from tests.simulation.queues import Queue
 from tests.simulation.scheduler import Process, Scheduler, Thread
@@ -48,6 +49,8 @@ MOVES = (
     "the programs moved to both brokers again",
 )
 LATE_MESSAGE = "a worker dropped a message of a job whose last message went to another broker"
+MIRRORED = "L6: VideoJobs are compared with the rows"
+WATCH_DEAD = "L6: the watch of VideoJobs was dead"
 
 NAMES = (
     NEAR_THE_END,
@@ -59,6 +62,8 @@ NAMES = (
     LOCKED,
     *MOVES,
     LATE_MESSAGE,
+    MIRRORED,
+    WATCH_DEAD,
 )
 """The names of the conditions of these rules."""
 
@@ -71,6 +76,8 @@ class Steps:
     properties: Properties
     _leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     """For each attempt that has a lease the id of its video, and the time until which it certainly has the lease."""
+    _shown: dict[str, int] = field(default_factory=dict)
+    """For each VideoJob, the number of attempts that it showed last."""
     _sweeps: dict[Process, datetime] = field(default_factory=dict)
     """The processes that sweep, and the time of the database at which their locks expire."""
 
@@ -134,6 +141,13 @@ class Steps:
         if attempt is None or ending in {None, attempt.ending}:
             return True
         return self._broken("report", f"{attempt.id} ended as {attempt.ending}, but is reported as {report.outcome}.")
+
+    def shown(self, videojob: VideoJob) -> bool:
+        """Check that the status of a VideoJob does not go back."""
+        name, attempts = videojob.metadata.uid, videojob.status.attempts or 0
+        before = self._shown.get(name, 0)
+        self._shown[name] = attempts
+        return attempts >= before or self._broken("L6", f"{name} showed {before} attempts, and shows {attempts}.")
 
     def dropped(self, report: Report, queue: str, row: Row | None) -> None:
         """Note that a worker handled a message. `queue` is the name of the message's queue, and `row` is its job's."""

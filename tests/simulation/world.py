@@ -6,7 +6,7 @@ Every call of a port is a place where a fault may happen. After every change, th
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,15 +18,17 @@ from anb_core.domain.errors import BadInput, Busy, Transient, Unavailable
 from anb_core.ports.store import Claimed
 from anb_core.testing.clock import BEGINNING
 from anb_core.testing.objects import InMemoryObjects
-from anb_core.testing.promises import Evidence, in_memory_evidence
+from anb_core.testing.promises import Evidence, Shown, in_memory_evidence
 from anb_core.testing.store import InMemoryStore
+from anb_operator.kube import Outdated
 from tests.simulation.faults import ROW_WRITES, Call, Fault, Kind, Place, Plan
 from tests.simulation.ports import Port
 from tests.simulation.properties import Properties
 from tests.simulation.queues import Queue
 from tests.simulation.scheduler import Process, Runtime, Scheduler, Thread
-from tests.simulation.steps import ABANDONED, LOCKED, MOVES, Steps
+from tests.simulation.steps import ABANDONED, LOCKED, MIRRORED, MOVES, WATCH_DEAD, Steps
 from tests.simulation.story import brief
+from tests.support.kube import InMemoryCluster
 
 UNJUDGED = {
     *("get", "head", "depth", "retention", "delay", "ping", "render", "fetch", "exclusively", "end exclusively"),
@@ -70,6 +72,8 @@ class Setup:
     """The seconds that a client gives as `process_after`. None if it gives no time."""
     keyed: bool = True
     """Whether the clients give an Idempotency-Key. Otherwise, an upload that is sent again makes another video."""
+    mirrored: bool = False
+    """Whether the operator keeps VideoJobs."""
     moves: int = 0
     """Number of moves between brokers. The programs begin with a Celery broker alone, then they get SQS, too.
     Then they lose SQS, and at last they get it again. With 0 moves, they have SQS alone for ever."""
@@ -106,6 +110,10 @@ class World:
     commands: list[Thread] = field(default_factory=list)
     """The threads of the API that carry out the commands of people."""
     person: Callable[[Kind], None] = lambda _: None
+    videojobs: Callable[["World"], Mapping[str, Shown]] | None = None
+    """Returns for each video what its VideoJob shows. None if the operator keeps no VideoJobs."""
+    mirrored: Callable[["World"], bool] = lambda _: True
+    """Returns whether the VideoJobs show all rows."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -118,6 +126,9 @@ class World:
         self.queue.delay_of_new = timedelta(seconds=self.setup.delay_seconds)
         # A Celery broker has no dead-letter queue.
         self.celery = Queue("celery", self.visibility, 10**9, now=self.true_now, runtime=self.runtime)
+        self.cluster = InMemoryCluster(self.true_now)
+        self.watch_dead_until = 0.0
+        """Until this time, the watch of VideoJobs shows nothing."""
         self.moved = 0
         self._moving = self.setup.moves > 0
         self._processes: dict[str, Process] = {}
@@ -167,8 +178,9 @@ class World:
         """Whether all jobs and commands are over, and no message is left."""
         commands = any(one.process.alive and one.is_alive() for one in self.commands)
         over = not commands and all(row.deleted_at or row.job.status.terminal for row in self.store.rows.values())
-        messages = any(queue.bodies() for queue in (*self.queues, self.queue.dead_letters))
-        return over and not (self._moving or self.store.outbox or messages)
+        if not over or self._moving or self.store.outbox:
+            return False
+        return not any(queue.entries for queue in (*self.queues, self.queue.dead_letters)) and self.mirrored(self)
 
     @property
     def queues(self) -> tuple[Queue, ...]:
@@ -254,27 +266,41 @@ class World:
         # Every call takes some time. So two changes never happen at the same time, as in a real database.
         self.scheduler.now += CALL_SECONDS
         outcome = self._effect(fault, effect, args)
-        if method in {"claim", "renew"} and (outcome is True or isinstance(outcome, Claimed)):
-            process.lease_until = begun + self.lease_seconds
-            lease = outcome.lease if isinstance(outcome, Claimed) else args[0]
-            self.steps.leased(lease, process.lease_until)
-        if method in MAY_LOSE and outcome and not self._clock_was_set:
-            self.steps.lost(self.store)
+        self._note(process, method, args, outcome, begun)
         if self.story is not None and method != "ping":
             self._tell(f"{thread.name}: {part}.{method}({brief(args)}) -> {brief(outcome) or 'nothing'}")
-        if method == "end_expired_uploads" and outcome:
-            self.properties.seen[ABANDONED] = 1
-        if not self.judged_from and method not in UNJUDGED and (outcome or method not in UNCHANGED):
+        unjudged = self.judged_from or part == "kubernetes" or method in UNJUDGED
+        if not unjudged and (outcome or method not in UNCHANGED):
             self.check()
         if fault:
             self._after(fault, process, part)
         return outcome
 
+    def _note(self, process: Process, method: str, args: Any, outcome: Any, begun: float) -> None:
+        """Let the rules about steps know of a call that succeeded. The call began at the time `begun`."""
+        if not outcome:
+            return
+        match method:
+            case "claim" | "renew" if outcome is True or isinstance(outcome, Claimed):
+                process.lease_until = begun + self.lease_seconds
+                lease = outcome.lease if isinstance(outcome, Claimed) else args[0]
+                self.steps.leased(lease, process.lease_until)
+            case "end_expired_uploads":
+                self.properties.seen[ABANDONED] = 1
+            case "patch_status" if not self.steps.shown(outcome):
+                self.end()
+        if method in MAY_LOSE and not self._clock_was_set:
+            self.steps.lost(self.store)
+
     def check(self, *, at_rest: bool = False) -> None:
         """Check all properties. If one is violated, the run ends here."""
         if self.setup.keyed:
             self.steps.uploaded(self.store, self.setup.uploads)
-        if self.properties.violated(self.evidence(), at_rest=at_rest) and not at_rest:
+        evidence = self.evidence()
+        if at_rest and self.videojobs:
+            self.properties.seen[MIRRORED] = 1
+            evidence = replace(evidence, videojobs=self.videojobs(self))
+        if self.properties.violated(evidence, at_rest=at_rest) and not at_rest:
             self.end()
 
     def end(self) -> None:
@@ -307,6 +333,8 @@ class World:
             Kind.CLOCK_FORWARD: partial(self._set_clock, fault.seconds),
             Kind.OWN_CLOCK_BACK: partial(self._set_own_clock, process, -fault.seconds),
             Kind.OWN_CLOCK_FORWARD: partial(self._set_own_clock, process, fault.seconds),
+            Kind.CONFLICT: partial(self._refuse, Outdated("outdated", "Another program has changed the VideoJob.")),
+            Kind.WATCH_DIES: partial(self._stop_watch, fault.seconds),
             Kind.LOCK: partial(self._lock_rows, fault.seconds),
             Kind.FAIL: partial(self._refuse, Transient("verification_failed", "The result is not as planned.")),
             Kind.REJECT: partial(self._refuse, BadInput("corrupt", "Half of the frames can't be decoded.")),
@@ -337,6 +365,10 @@ class World:
     def _set_own_clock(self, process: Process, seconds: float) -> None:
         process.clock_offset += seconds
         self._own_clocks[process.name] = process.clock_offset
+
+    def _stop_watch(self, seconds: float) -> None:
+        self.watch_dead_until = self.scheduler.now + seconds
+        self.properties.seen[WATCH_DEAD] = 1
 
     def _lock_rows(self, seconds: float) -> None:
         self._locked_until = self.scheduler.now + seconds
