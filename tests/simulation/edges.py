@@ -235,7 +235,7 @@ EDGES: Sequence[Mutant] = (
         "Process.handle",
         ("L2",),
         wrapped(AttemptRun, "_settle", _delete_before_settling),
-        Focus((Kind.LOSE_ANSWER, Kind.OUTAGE), ("publish", "renew", "report_progress")),
+        Focus((Kind.LOSE_ANSWER, Kind.TERMINATE, Kind.TERMINATE), ("publish", "report_progress")),
     ),
     Mutant(
         "a dead letter's message goes after the commit",

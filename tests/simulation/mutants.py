@@ -109,7 +109,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "renew needs the fence",
         "lifecycle.holds",
-        ("L3", "L7"),
+        ("L3", "L7", "lease"),
         _without_fence("renew"),
         Focus((Kind.FAIL, *DELAYS), ("render", "renew")),
     ),
