@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.faults import Call, Fault, Kind, Place, Schedule, possible
+from tests.simulation.setup import Setup
 from tests.simulation.simulation import Run, run
-from tests.simulation.world import Setup
 
 FAULTS: Sequence[Fault] = (
     *(Fault(kind) for kind in (Kind.LOSE_ANSWER, Kind.SEND_TWICE, Kind.FORGET, Kind.KEEP, Kind.MOVE)),

@@ -1,7 +1,9 @@
 """The queues of a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from anb_core.testing.queue import InMemoryQueue
 
@@ -17,6 +19,11 @@ class Queue(InMemoryQueue):
             # The first message of a group hides the other ones.
             entries = [*{entry.group: entry for entry in reversed(entries)}.values()]
         return min([entry.visible_at for entry in entries]) if entries else None
+
+    @property
+    def entries(self) -> Sequence[Any]:
+        """The messages, in their order."""
+        return self._entries
 
     def redeliver(self) -> None:
         for entry in self._entries:

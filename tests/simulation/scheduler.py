@@ -4,7 +4,7 @@ A thread runs until it waits. Then the thread that is ready first runs, so that 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -16,8 +16,9 @@ from tests.simulation.faults import Call, Chance, Focus, Kind, Place, Plan, Repl
 from tests.simulation.mirror import Mirror, shown, shows_all
 from tests.simulation.properties import CONDITIONS, Properties
 from tests.simulation.scheduler import Process
+from tests.simulation.setup import Setup
 from tests.simulation.steps import NAMES as OF_STEPS
-from tests.simulation.world import Setup, World
+from tests.simulation.world import World
 
 ROUNDING = timedelta(seconds=1)
 """A render takes a little more than its seconds, because each call takes some time."""

@@ -9,9 +9,9 @@ import pytest
 from tests.simulation.exhaustive import FAILED_RENDER, FAULTS, PREEMPTIONS, Search
 from tests.simulation.faults import Fault, Kind, Place
 from tests.simulation.mutants import MUTANTS, SEEDS_A_MUTANT
+from tests.simulation.setup import Setup
 from tests.simulation.simulation import NAMES, Run, each_single_fault, run, shrink, told
 from tests.simulation.weakening import Mutant
-from tests.simulation.world import Setup
 
 SEEDS = range(20_000)
 
