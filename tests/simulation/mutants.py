@@ -69,6 +69,11 @@ def _cancel_always(allowed: Callable[..., Any], status: Status, change: Change) 
     return Status.CANCELLED if change is Change.CANCEL else allowed(status, change)
 
 
+def _keep_fence(cancel: Callable[..., Any], record: Any, *args: Any) -> Any:
+    effect = cancel(record, *args)
+    return replace(effect, record=replace(effect.record, job=replace(effect.record.job, fence=record.job.fence)))
+
+
 def _done_first(_hold: Callable[..., Any], self: Sweep) -> int:
     due = self._store.hold_deletions(limit=100, hold=attempt.PATIENCE)
     self._store.deletion_done(due)
@@ -229,6 +234,16 @@ MUTANTS: Sequence[Mutant] = (
         ("L2", "L4", "L7"),
         wrapped(lifecycle, "holds", lambda _, job, lease: job.fence == lease.fence),
         Focus((Kind.CANCEL, Kind.FAIL, *DELAYS), ("render", "publish")),
+    ),
+    Mutant(
+        "a cancel ends the attempt",
+        "lifecycle.cancel, lifecycle.holds",
+        ("L2", "L4"),
+        both(
+            wrapped(lifecycle, "cancel", _keep_fence),
+            wrapped(lifecycle, "holds", lambda _, job, lease: job.fence == lease.fence),
+        ),
+        Focus((Kind.CANCEL,), ("render", "commit", "publish")),
     ),
     Mutant(
         "a message is recorded once as a dead letter",
