@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
     delete,
     false,
     func,
@@ -34,14 +35,16 @@ Otherwise two relays could choose the same entries, or send more messages than t
 def _first_of_each_owner() -> Select[Any]:
     """Return a query for the owners in the outbox, and the time at which each owner's first due entry became due.
 
-    The time is None if the owner has no due entry. The query jumps in the index from one owner to the next, and does
-    not read all entries.
+    The rows begin with the earliest time. The time is None if the owner has no due entry. The parameter `most` is the
+    maximum number of rows. The query jumps in the index from one owner to the next, and does not read all entries.
     """
     owners = select(func.min(outbox.c.owner).label("owner")).cte("owners", recursive=True)
     following = select(func.min(outbox.c.owner)).where(outbox.c.owner > owners.c.owner).scalar_subquery()
     owners = owners.union_all(select(following).where(owners.c.owner.is_not(None)))
     first = select(func.min(outbox.c.send_after)).where(outbox.c.owner == owners.c.owner, passed(outbox.c.send_after))
-    return select(owners.c.owner, first.scalar_subquery().label("send_after"))
+    send_after = first.scalar_subquery().label("send_after")
+    in_order = select(owners.c.owner, send_after).order_by(send_after.nulls_last(), owners.c.owner)
+    return in_order.limit(bindparam("most"))
 
 
 _FIRST_OF_EACH_OWNER = _first_of_each_owner()
@@ -137,7 +140,9 @@ def _choose(connection: Connection, flying: Mapping[str, int], limit: int) -> Se
     All of these entries belong to the `limit` owners whose first entries come first. So the query reads only the first
     entry of each other owner, and its duration does not depend on the number of entries in the outbox.
     """
-    due = [Due(row.owner, row.send_after, 0) for row in connection.execute(_FIRST_OF_EACH_OWNER) if row.send_after]
+    # The owners with nothing in flight come first, so only `limit` of them are needed, beside all others.
+    rows = connection.execute(_FIRST_OF_EACH_OWNER, {"most": limit + len(flying)})
+    due = [Due(row.owner, row.send_after, 0) for row in rows if row.send_after]
     if not due:
         return []
     entries = union_all(
