@@ -26,7 +26,7 @@ ROUNDING = timedelta(seconds=1)
 UPLOADED_WITHIN = 300.0
 """Seconds after the last fault within which a client has its answer. A dead process keeps its upload for 3 minutes."""
 
-DEAD_LETTERS = Focus((*[Kind.FAIL] * 6, Kind.REDRIVE, Kind.DISCARD), ("render",))
+DEAD_LETTERS = Focus((*[Kind.FAIL] * 6, Kind.REDRIVE, Kind.DISCARD, Kind.DISCARD), ("render",))
 VIDEOJOBS = Focus(
     (*[Kind.WATCH_DIES, Kind.CONFLICT, Kind.LOSE_ANSWER] * 2, Kind.DIE_AFTER, Kind.FAIL, Kind.DELETE),
     ("create_videojob", "patch_status", "delete_videojob", "render"),
