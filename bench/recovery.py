@@ -254,7 +254,7 @@ def waiting_jobs(parts: Parts) -> Iterator[None]:
 
 def until_started(log: Path) -> None:
     """Wait until the worker with this log receives messages."""
-    eventually(lambda: "worker started" in log.read_text(), within=120)
+    eventually(lambda: "worker started" in log.read_text(), within=600)
 
 
 def rate(parts: Parts, seconds: float) -> float:
