@@ -125,7 +125,8 @@ class Steps:
             self.properties.seen[SWEPT_BY_ANOTHER] = 1
             return
         others = [other.name for other, until in self._sweeps.items() if other is not process and until > now]
-        self._sweeps[process] = now + lifetime
+        # Nobody else has the lock now, even if the clock is set back before the end of an older lock.
+        self._sweeps = {process: now + lifetime}
         if others:
             self._broken("sweep", f"{process.name} sweeps while {', '.join(others)} does.")
 
