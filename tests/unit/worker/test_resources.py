@@ -4,10 +4,8 @@ import pytest
 
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.renderer import Resources
-from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
-from anb_core.testing.runtime import ManualRuntime
-from anb_worker.resources import FRESH, ResourceCache
+from anb_worker.resources import ResourceCache
 
 
 @pytest.fixture
@@ -16,13 +14,8 @@ def objects() -> InMemoryObjects:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def cache(objects: InMemoryObjects, tmp_path: Path, clock: ManualClock) -> ResourceCache:
-    return ResourceCache(objects, tmp_path / "resources", ManualRuntime(clock))
+def cache(objects: InMemoryObjects, tmp_path: Path) -> ResourceCache:
+    return ResourceCache(objects, tmp_path / "resources")
 
 
 def test_for_absent_parts_the_projects_own_are_used(cache: ResourceCache) -> None:
@@ -30,7 +23,7 @@ def test_for_absent_parts_the_projects_own_are_used(cache: ResourceCache) -> Non
 
 
 def test_the_operators_parts_are_fetched_once(
-    objects: InMemoryObjects, cache: ResourceCache, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    objects: InMemoryObjects, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects.put("resources/intro.mp4", b"intro")
     objects.put("resources/watermark.png", b"mark")
@@ -40,21 +33,20 @@ def test_the_operators_parts_are_fetched_once(
     assert (first.intro.read_bytes(), first.outro, first.watermark.read_bytes()) == (b"intro", None, b"mark")
     assert (first.intro.suffix, first.watermark.suffix) == (".mp4", ".png")
 
-    clock.advance(FRESH)
     monkeypatch.setattr(objects, "fetch", None)
     assert cache.load() == first
 
 
-def test_all_parts_are_looked_for_with_one_request_and_not_again_within_a_second(
-    objects: InMemoryObjects, cache: ResourceCache, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+def test_all_parts_are_looked_for_with_one_request(
+    objects: InMemoryObjects, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects.put("resources/intro.mp4", b"intro")
-    loaded = cache.load()
-    clock.advance(FRESH)
+    cache.load()
     asked: list[str] = []
     monkeypatch.setattr(objects, "ping", lambda: asked.append("bucket"))
 
-    assert [cache.load(), cache.load()] == [loaded, loaded]
+    cache.load()
+
     assert asked == ["bucket"]
 
 
@@ -75,11 +67,10 @@ def test_parts_are_found_among_many_other_objects(
 
 
 def test_a_part_that_changed_comes_under_another_name_and_the_old_one_goes(
-    objects: InMemoryObjects, cache: ResourceCache, clock: ManualClock
+    objects: InMemoryObjects, cache: ResourceCache
 ) -> None:
     objects.put("resources/outro.mp4", b"old")
     old = cache.load().outro
-    clock.advance(FRESH)
     objects.put("resources/outro.mp4", b"new")
     new = cache.load().outro
     assert old is not None
@@ -88,12 +79,9 @@ def test_a_part_that_changed_comes_under_another_name_and_the_old_one_goes(
     assert not old.exists()
 
 
-def test_a_part_that_was_removed_is_forgotten(
-    objects: InMemoryObjects, cache: ResourceCache, clock: ManualClock
-) -> None:
+def test_a_part_that_was_removed_is_forgotten(objects: InMemoryObjects, cache: ResourceCache) -> None:
     objects.put("resources/intro.mp4", b"intro")
     old = cache.load().intro
-    clock.advance(FRESH)
     objects.delete(["resources/intro.mp4"])
     assert cache.load().intro is None
     assert old is not None
@@ -101,10 +89,8 @@ def test_a_part_that_was_removed_is_forgotten(
 
 
 def test_a_bucket_that_is_away_is_no_reason_to_use_the_projects_parts(
-    objects: InMemoryObjects, cache: ResourceCache, clock: ManualClock
+    objects: InMemoryObjects, cache: ResourceCache
 ) -> None:
-    cache.load()
-    clock.advance(FRESH)
     objects.fault = Unavailable("bucket", "the bucket does not answer")
     with pytest.raises(Unavailable):
         cache.load()

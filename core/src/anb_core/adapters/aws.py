@@ -12,9 +12,6 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from anb_core.domain.errors import Full, Unavailable
 
-USER_AGENT = "anb-video"
-"""The name in the logs of AWS. Without a name of ours, botocore builds a long one anew for each request."""
-
 TRIES = 3
 CONNECT_SECONDS = 2.0
 POOL = 50
@@ -39,7 +36,6 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
         retries={"mode": "standard", "total_max_attempts": 1 if wait else TRIES},
         max_pool_connections=POOL,
         tcp_keepalive=True,
-        user_agent=USER_AGENT,
     )
 
 

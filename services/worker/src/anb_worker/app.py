@@ -68,7 +68,7 @@ def run(
         relay=relay,
         keep=_keeping(settings, store, received, pulse, runtime),
         scratch=scratch,
-        load_resources=ResourceCache(objects, scratch.own / "resources", runtime).load,
+        load_resources=ResourceCache(objects, scratch.own / "resources").load,
         policy=settings.retry_policy,
         runtime=runtime,
     )

@@ -1,7 +1,6 @@
 """A cache on disk for the deployment's own intro, outro and watermark, which are objects in the bucket."""
 
 import hashlib
-from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -10,13 +9,9 @@ from anb_core.domain.errors import NotFound
 from anb_core.domain.keys import RESOURCES
 from anb_core.ports.objects import Objects
 from anb_core.ports.renderer import Resources
-from anb_core.ports.runtime import Runtime
 
 PAGE = 1000
 """Number of objects in one request for a list."""
-
-FRESH = timedelta(seconds=1)
-"""Jobs that begin within this time share one list, because rendering takes longer than this."""
 
 INTRO, OUTRO, WATERMARK = "intro.mp4", "outro.mp4", "watermark.png"
 
@@ -26,32 +21,24 @@ _log = structlog.get_logger(__name__)
 class ResourceCache:
     """Downloads the deployment's own files into `folder`. Only one process may use `folder`."""
 
-    def __init__(self, objects: Objects, folder: Path, runtime: Runtime) -> None:
+    def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects = objects
         self._folder = folder
-        self._runtime = runtime
-        self._loaded = Resources()
-        self._fresh_until = runtime.monotonic()
 
     def load(self) -> Resources:
         """Return the paths of the deployment's current files. The path of a file that is not in the bucket is None.
 
-        A call checks the bucket, unless another call has done so in the last second (see FRESH).
-        Only files that changed are downloaded again.
+        Each call checks the bucket. Only files that changed are downloaded again.
 
         Raises:
             Unavailable: the bucket does not answer.
             Withheld: the bucket denies access to a file that exists.
         """
-        now = self._runtime.monotonic()
-        if now >= self._fresh_until:
-            etags = self._etags()
-            intro, outro, watermark = (
-                self._current(name, etags.get(RESOURCES + name)) for name in (INTRO, OUTRO, WATERMARK)
-            )
-            self._loaded = Resources(intro, outro, watermark)
-            self._fresh_until = now + FRESH.total_seconds()
-        return self._loaded
+        etags = self._etags()
+        intro, outro, watermark = (
+            self._current(name, etags.get(RESOURCES + name)) for name in (INTRO, OUTRO, WATERMARK)
+        )
+        return Resources(intro, outro, watermark)
 
     def _etags(self) -> dict[str, str]:
         """Return the ETags of all objects under RESOURCES, by their keys. Usually this takes only one request."""
