@@ -78,23 +78,8 @@ def run(
     """
     chance = random.Random(seed)
     random.seed(seed)
-    drawn = Setup(
-        uploads=chance.choice((1, 1, 2)),
-        fifo=chance.random() < 0.2,
-        queue_limit=chance.choice((None, None, 1)),
-        no_sweep_before=chance.choice((0.0, 0.0, 100.0)),
-        render_seconds=chance.choice((3, 3, 3, 12)),
-        delay_seconds=chance.choice((0, 0, 0, 5)),
-        process_after=chance.choice((None, None, None, 30)),
-        mirrored=chance.random() < 0.03,
-        keyed=chance.random() < 0.7,
-        moves=chance.choice((*[0] * 37, 1, 2, 3)),
-    )
     focus = focus or FOCUSES.get(seed % 10)
-    if focus and focus.moves is not None:
-        drawn = replace(drawn, moves=focus.moves)
-    if focus and focus.mirrored is not None:
-        drawn = replace(drawn, mirrored=focus.mirrored)
+    drawn = _drawn(chance, focus)
     plan: Plan = Chance(chance, focus) if schedule is None else Replay(schedule)
     setup = setup or drawn
     world = World(seed, setup, plan, Properties(POLICY), LEASE.total_seconds(), VISIBILITY)
@@ -124,6 +109,27 @@ def run(
         world.scheduler.now,
         world.story or (),
     )
+
+
+def _drawn(chance: random.Random, focus: Focus | None) -> Setup:
+    """Draw a setup. The focus of the run may say what must be a part of it."""
+    drawn = Setup(
+        uploads=chance.choice((1, 1, 2)),
+        fifo=chance.random() < 0.2,
+        queue_limit=chance.choice((None, None, 1)),
+        no_sweep_before=chance.choice((0.0, 0.0, 100.0)),
+        render_seconds=chance.choice((3, 3, 3, 12)),
+        delay_seconds=chance.choice((0, 0, 0, 5)),
+        process_after=chance.choice((None, None, None, 30)),
+        mirrored=chance.random() < 0.03,
+        keyed=chance.random() < 0.7,
+        moves=chance.choice((*[0] * 37, 1, 2, 3)),
+    )
+    if focus and focus.moves is not None:
+        drawn = replace(drawn, moves=focus.moves)
+    if focus and focus.mirrored is not None:
+        drawn = replace(drawn, mirrored=focus.mirrored)
+    return drawn
 
 
 def stated_time(setup: Setup, jobs: int) -> float:

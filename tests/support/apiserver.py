@@ -65,12 +65,7 @@ def running_apiserver() -> Iterator[ApiServer]:
         port, token = free_port(), token_hex(16)
         url, certificate = f"https://127.0.0.1:{port}", folder / "apiserver.crt"
         (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n', encoding="utf-8")
-        signing = folder / "service-accounts.pem"
-        signing.write_bytes(
-            rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-                Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
-            )
-        )
+        signing = _signing_key(folder)
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(_kubeconfig(url, certificate, token), encoding="utf-8")
         options = {
@@ -118,6 +113,14 @@ def running_apiserver() -> Iterator[ApiServer]:
 
             start()
             yield ApiServer(kubeconfig, (str(programs / "kubectl"), "--kubeconfig", str(kubeconfig)), away)
+
+
+def _signing_key(folder: Path) -> Path:
+    """Write a new key, which signs the tokens of ServiceAccounts, into a file in `folder`."""
+    path = folder / "service-accounts.pem"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    return path
 
 
 @contextmanager
