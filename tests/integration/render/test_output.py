@@ -85,7 +85,8 @@ def test_progress_goes_from_nothing_to_all_and_never_back(finished: Output) -> N
     assert finished.progress[0] == 0.0
     assert finished.progress[-1] == 1.0
     assert finished.progress == sorted(finished.progress)
-    assert len(set(finished.progress)) > len(STEPS) + 2
+    # Each step's beginning, the end, and something in between.
+    assert len(set(finished.progress)) > len(STEPS) + 1
 
 
 def test_every_step_is_announced_in_order(finished: Output) -> None:
