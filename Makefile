@@ -58,8 +58,8 @@ chaos-tour: $(SETUP) $(FOOTAGE) # `make chaos` mentions it
 	@$(BIN)/python -m pytest -m tour
 
 .PHONY: simulate
-simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0), or every two of them (SEEDS=all)
-	@$(BIN)/python -m tests.simulation $(if $(filter all,$(SEEDS)),,$(or $(FIRST),0) $(or $(SEEDS),20000))
+simulate: $(SETUP) ## Run simulated faults in random schedules (SEEDS=100000 FIRST=0), or at all calls (SEEDS=all EVENTS=2)
+	@$(BIN)/python -m tests.simulation $(if $(filter all,$(SEEDS)),all $(or $(EVENTS),2),$(or $(FIRST),0) $(or $(SEEDS),20000))
 
 .PHONY: fuzz
 fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, or give a correct result

@@ -1,4 +1,4 @@
-"""A whole deployment of real programs, whose bucket and queue are behind a proxy. Faults happen around it.
+"""A whole deployment of real programs. Faults happen around it.
 
 At the end of a run, the checker judges the rows, the bucket and the queue.
 """

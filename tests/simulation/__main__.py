@@ -1,4 +1,5 @@
-"""Runs many seeds (`python -m tests.simulation FIRST COUNT`), or all schedules with two events (without arguments).
+"""Runs many seeds (`python -m tests.simulation FIRST COUNT`), or all schedules of the search with two or three events
+(`python -m tests.simulation all 2`).
 
 Prints the story of each run that breaks a promise.
 """
@@ -7,19 +8,22 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from multiprocessing import Pool
 
 import structlog
 
-from tests.simulation.exhaustive import Search, searches
-from tests.simulation.simulation import NAMES, Run, run, shrink, told
+from tests.simulation.exhaustive import UNSEARCHED, Search, searches
+from tests.simulation.simulation import ENOUGH, NAMES, Run, run, shrink, told
 
 BATCH = 200
 """Number of seeds that a process runs before it reports."""
 
 PARTS = 40
 """Number of parts of each exhaustive search."""
+
+PROGRESS_SECONDS = 60.0
+"""Time between two lines about the progress."""
 
 
 def _batch(batch: Search | range) -> tuple[Counter[str], list[Run], Counter[str]]:
@@ -39,24 +43,33 @@ def seeds(first: int, count: int) -> list[range]:
     return [range(start, min(start + BATCH, last)) for start in range(first, last, BATCH)]
 
 
-def main(batches: Iterable[Search | range]) -> int:
-    """Run all batches, with all processors. Return the exit status."""
-    began = time.monotonic()
+def main(batches: Sequence[Search | range], required: Collection[str]) -> int:
+    """Run all batches, with all processors. Return the exit status: 1 if a `required` condition never occurred."""
+    began = said = time.monotonic()
     seen, sums, broken = Counter[str](), Counter[str](), 0
     with Pool(os.cpu_count()) as pool:
-        for some, found, more in pool.imap_unordered(_batch, batches):
+        for done, (some, found, more) in enumerate(pool.imap_unordered(_batch, batches), 1):
             seen += some
             sums += more
             broken += len(found)
             for one in found:
                 print(told(one), end="\n\n")
+            if time.monotonic() > said + PROGRESS_SECONDS:
+                said = time.monotonic()
+                print(f"{done} of {len(batches)} parts, {sums['runs']} runs", flush=True)
     runs, seconds = sums["runs"], time.monotonic() - began
     each = ", ".join(f"{sums[name] / runs:.1f} {name}" for name in ("calls", "switches", "faults"))
     print(f"{runs} runs in {seconds:.0f} s, {runs / seconds:.0f} a second. Each has {each}. {broken} broke a promise.")
     for name in NAMES:
         print(f"{seen[name]:9} x {name}")
-    return int(broken > 0 or bool(set(NAMES) - seen.keys()))
+    missing = set(required) - seen.keys()
+    if missing:
+        print(f"These conditions never occurred, so that the runs prove nothing about their rules: {sorted(missing)}")
+    return int(broken > 0 or bool(missing))
 
 
 if __name__ == "__main__":
-    sys.exit(main(seeds(*map(int, sys.argv[1:])) if sys.argv[1:] else searches(PARTS)))
+    first, number = sys.argv[1], int(sys.argv[2])
+    if first == "all":
+        sys.exit(main([*searches(PARTS, number)], {*NAMES} - UNSEARCHED))
+    sys.exit(main(seeds(int(first), number), NAMES if number >= ENOUGH else ()))

@@ -1,7 +1,7 @@
 """The properties that every run has, and how often the condition of each property occurred.
 
-The rules are those of the checker, which also judges the runs of real programs. A property whose condition never
-occurred holds for no reason, so that a set of runs in which this is the case fails.
+The rules are those of the checker, which also judges the runs of real programs. If the condition
+of a property never occurred, the runs prove nothing about it, so that a large set of such runs fails.
 """
 
 from collections import Counter

@@ -44,6 +44,9 @@ LATER = 25 * 3600.0 + 60.0
 NAMES = (*CONDITIONS, *OF_STEPS)
 """The names of all conditions."""
 
+ENOUGH = 1000
+"""So many runs with different seeds must show all conditions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
