@@ -83,7 +83,7 @@ class Crowd:
         """Run threads during the block. Each name is a method of `Member`, and each number is a number of threads."""
         stop = threading.Event()
         threads = [
-            threading.Thread(target=self._repeat, args=(kind, number, stop))
+            threading.Thread(target=self._repeat, args=(kind, number, stop), name=f"{kind}-{number}", daemon=True)
             for kind, count in kinds.items()
             for number in range(count)
         ]
@@ -95,6 +95,7 @@ class Crowd:
             stop.set()
             for thread in threads:
                 thread.join(60)
+            assert not [thread.name for thread in threads if thread.is_alive()], "these threads do not end"
 
     def show_all_messages(self) -> None:
         """Make all messages visible, as if the longest pause of a returned message were over."""

@@ -5,6 +5,7 @@ import pytest
 from anb_core.domain.errors import Interrupted, LeaseLost, Transient
 from anb_core.ports.stop import Stop
 from anb_worker.render.beside import Beside
+from tests.support.waiting import eventually
 
 
 def test_work_runs_in_another_thread_while_the_caller_goes_on() -> None:
@@ -66,8 +67,7 @@ def test_the_error_of_the_work_is_raised_where_its_result_is_needed(*, alone: bo
 
 def wait_for_stop(stop: Stop, running: threading.Event) -> None:
     running.set()
-    while not stop.asked:
-        pass
+    eventually(lambda: stop.asked, within=10)
     stop.check()
 
 
