@@ -44,6 +44,10 @@ def _expired(judge: Callable[..., Any], job: Any, generation: Any, now: Any, pol
     return judge(replace(job, lease_expires_at=job.lease_expires_at and now), generation, now, policy)
 
 
+def _never_taken_over(judge: Callable[..., Any], job: Any, *args: Any) -> Any:
+    return claim.Drop(claim.Reason.LEASED) if job.lease_owner else judge(job, *args)
+
+
 def _forget_not_due(judge: Callable[..., Any], *args: Any) -> Any:
     verdict = judge(*args)
     return replace(verdict, send_after=None) if isinstance(verdict, claim.Drop) else verdict
@@ -183,6 +187,13 @@ MUTANTS: Sequence[Mutant] = (
         ("L1",),
         wrapped(InMemoryStore, "end_expired_leases", _nothing),
         Focus((Kind.LOSE_ANSWER,), ("claim",)),
+    ),
+    Mutant(
+        "an expired lease is taken over, or the sweep ends it",
+        "claim.judge_claim, Sweep.sweep",
+        ("L1",),
+        both(wrapped(leases, "judge_claim", _never_taken_over), wrapped(InMemoryStore, "end_expired_leases", _nothing)),
+        Focus(DEATHS, ("render",)),
     ),
     Mutant(
         "the sweep sends lost messages again",
