@@ -33,7 +33,7 @@ ANSWERS: Mapping[str, bytes] = {
     "receive": b"ReceiveMessage",
     "delete": b"DeleteMessage",
     "send": b"SendMessageBatch",
-    "commit": b"COMMIT",
+    "commit": b"COMMIT\0",  # Without the NUL byte, the proxy would also find READ COMMITTED.
 }
 """Calls whose answer can be lost, and what their request contains."""
 
