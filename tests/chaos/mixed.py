@@ -5,10 +5,10 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -52,7 +52,7 @@ class Report:
     recovery: float = 0.0
     """Seconds from the end of the last fault until all jobs were over."""
     broken: list[str] = field(default_factory=list)
-    """The violations that the checker found, during the run and at its end."""
+    """The violations that the checker found, during the run and at its end, and what ended a client or the checker."""
 
     def table(self) -> str:
         """Return the report as a table in Markdown."""
@@ -106,42 +106,42 @@ class Mixed:
 
     def run(self, jobs: int, *, pause: float) -> Report:
         """Let `jobs` videos be uploaded while faults happen, about one in `pause` seconds. Then let all end."""
-        begun, numbers = monotonic(), count(1)
-        lock = threading.Lock()
-
-        def upload() -> None:
-            while True:
-                with lock:
-                    number = next(numbers)
-                if number > jobs:
-                    return
-                eventually(lambda: self.site.unfinished() < MOST_UNFINISHED, within=600, every=0.5)
-                self.site.upload(self._clip, within=300)
-
-        clients = [threading.Thread(target=upload, name=f"client {number}") for number in range(UPLOADERS)]
-        for client in clients:
-            client.start()
-        watch = threading.Thread(target=self._watch, args=(begun, jobs), name="checker")
-        watch.start()
-        while any(client.is_alive() for client in clients) or self.site.unfinished() > len(self._workers):
-            self._calm.wait(self._random.uniform(0, 2 * pause))
-            kind = self._random.choice(sorted(self._kinds))
-            self._kinds[kind]()
-            self.report.faults[kind] += 1
-        self._end(begun, watch)
+        begun = monotonic()
+        threads = ThreadPoolExecutor(UPLOADERS + 1)
+        try:
+            checker = threads.submit(self._watch, begun, jobs)
+            uploads = [threads.submit(self._upload) for _ in range(jobs)]
+            while not all(upload.done() for upload in uploads) or self.site.unfinished() > len(self._workers):
+                self._calm.wait(self._random.uniform(0, 2 * pause))
+                kind = self._random.choice(sorted(self._kinds))
+                self._kinds[kind]()
+                self.report.faults[kind] += 1
+        finally:
+            self._calm.set()
+            threads.shutdown(cancel_futures=True)
+        self._end(begun, jobs, [checker, *uploads])
         return self.report
 
-    def _end(self, begun: float, watch: threading.Thread) -> None:
-        self._calm.set()
-        watch.join()
+    def _upload(self) -> None:
+        eventually(lambda: self.site.unfinished() < MOST_UNFINISHED, within=600, every=0.5)
+        self.site.upload(self._clip, within=300)
+
+    def _end(self, begun: float, jobs: int, ended: Sequence[Future[None]]) -> None:
+        broken = self.report.broken
+        broken += [f"A client or the checker failed: {error!r}" for one in ended if (error := one.exception())]
         for program in (*self._apis, *self._workers):
             program.send(signal.SIGTERM)  # The next process has no faults.
         calm = monotonic()
-        self.site.until_rest(within=600)
+        try:
+            self.site.until_rest(within=600)
+        except AssertionError as error:
+            broken.append(f"L1: Some jobs or messages are left long after the last fault: {error}")
         self.report.recovery, self.report.seconds = monotonic() - calm, monotonic() - begun
         evidence = self.site.evidence()
-        self.report.broken += map(str, violations(evidence, self.site.policy, at_rest=True))
+        broken += map(str, violations(evidence, self.site.policy, at_rest=True))
         self.report.jobs = len(self.site.receipts)
+        if self.report.jobs != jobs:
+            broken.append(f"{jobs} videos were to be uploaded, but {self.report.jobs} were.")
         self.report.statuses = dict(Counter(str(record.job.status) for record in evidence.records))
         deaths = self._told.read_text().splitlines() if self._told.exists() else []
         for name in deaths:
