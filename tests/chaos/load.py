@@ -19,8 +19,10 @@ def at_work(folder: Path, servers: Servers, cards_dir: Path, **environment: str)
         site.api()
         site.worker()
         site.worker()
-        yield site
-        print(site.logs())  # noqa: T201 - pytest shows it when the test failed
+        try:
+            yield site
+        finally:
+            print(site.logs())  # noqa: T201 - pytest shows it when the test failed
 
 
 @contextmanager

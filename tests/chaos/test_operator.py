@@ -95,8 +95,10 @@ def watched_site(
         }
         with running_site(folder, servers, cards_dir, **(settings | environment)) as site:
             site.api()
-            yield site, proxy
-            print(site.logs())  # noqa: T201 - pytest shows it when the test failed
+            try:
+                yield site, proxy
+            finally:
+                print(site.logs())  # noqa: T201 - pytest shows it when the test failed
 
 
 def shown(apiserver: ApiServer) -> dict[str, Shown]:
