@@ -40,6 +40,7 @@ def endured(site: Site, clip: bytes) -> Iterator[None]:
 
     site.upload(clip)
     eventually(lambda: not site.unfinished())
+    before = site.evidence(queues=False)
     thread = threading.Thread(target=upload_steadily)
     thread.start()
     try:
@@ -50,4 +51,4 @@ def endured(site: Site, clip: bytes) -> Iterator[None]:
         thread.join()
     site.upload(clip)
     site.until_rest()
-    site.check()
+    site.check(earlier=before)

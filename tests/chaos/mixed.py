@@ -14,7 +14,7 @@ from time import monotonic
 
 import psycopg
 
-from anb_core.testing.promises import violations
+from anb_core.testing.promises import Evidence, violations
 from tests.chaos import steps
 from tests.chaos.programs import Faults, Program
 from tests.chaos.site import LEASE, OURS, Servers, Site, running_proxied_site
@@ -85,6 +85,8 @@ class Mixed:
         self._tell = tell
         self._random = random.Random(seed)
         self._calm = threading.Event()
+        self._last: Evidence | None = None
+        """What the checker saw last."""
         self._told = site.folder / "deaths"
         self._kinds: Mapping[str, Callable[[], None]] = {
             "worker killed": lambda: self._kill(self._workers),
@@ -138,7 +140,7 @@ class Mixed:
             broken.append(f"L1: Some jobs or messages are left long after the last fault: {error}")
         self.report.recovery, self.report.seconds = monotonic() - calm, monotonic() - begun
         evidence = self.site.evidence()
-        broken += map(str, violations(evidence, self.site.policy, at_rest=True))
+        broken += map(str, violations(evidence, self.site.policy, at_rest=True, earlier=self._last))
         self.report.jobs = len(self.site.receipts)
         if self.report.jobs != jobs:
             broken.append(f"{jobs} videos were to be uploaded, but {self.report.jobs} were.")
@@ -155,13 +157,12 @@ class Mixed:
 
     def _watch(self, begun: float, jobs: int) -> None:
         """Let the checker look at the run from time to time, and tell the progress."""
-        earlier = None
         eventually(lambda: self.site.receipts, within=600)
         while not self._calm.wait(CHECK_SECONDS):
             evidence = self.site.evidence(queues=False)
-            broken = [str(found) for found in violations(evidence, self.site.policy, earlier=earlier)]
+            broken = [str(found) for found in violations(evidence, self.site.policy, earlier=self._last)]
             self.report.broken += broken
-            earlier = evidence
+            self._last = evidence
             over = sum(record.job.status.terminal for record in evidence.records)
             self._tell(
                 f"{monotonic() - begun:5.0f} s: {len(self.site.receipts)} of {jobs} videos uploaded, {over} over,"
