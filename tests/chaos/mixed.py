@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -83,7 +84,8 @@ class Mixed:
         self._proxies = {"receive": aws, "delete": aws, "send": aws, "commit": sql}
         self._clip = clip
         self._tell = tell
-        self._random = random.Random(seed)
+        self._random = random.Random(f"{seed} targets")
+        """Chooses what a fault hits. How often it is asked depends on the time, so it chooses nothing else."""
         self._calm = threading.Event()
         self._last: Evidence | None = None
         """What the checker saw last."""
@@ -103,19 +105,19 @@ class Mixed:
         self._calls = [
             call for call in steps.calls() if call.partition(".")[0] in {"store", "bucket", "queue", "writer"}
         ]
-        self._apis = [site.api(lambda: self._faults("api")) for _ in range(2)]
-        self._workers = [site.worker(lambda: self._faults("worker")) for _ in range(workers)]
+        self._apis = [site.api(self._faults("api", number)) for number in range(2)]
+        self._workers = [site.worker(self._faults("worker", number)) for number in range(workers)]
 
     def run(self, jobs: int, *, pause: float) -> Report:
         """Let `jobs` videos be uploaded while faults happen, about one in `pause` seconds. Then let all end."""
-        begun = monotonic()
+        begun, order = monotonic(), random.Random(f"{self.report.seed} order")
         threads = ThreadPoolExecutor(UPLOADERS + 1)
         try:
             checker = threads.submit(self._watch, begun, jobs)
             uploads = [threads.submit(self._upload) for _ in range(jobs)]
             while not all(upload.done() for upload in uploads) or self.site.unfinished() > len(self._workers):
-                self._calm.wait(self._random.uniform(0, 2 * pause))
-                kind = self._random.choice(sorted(self._kinds))
+                self._calm.wait(order.uniform(0, 2 * pause))
+                kind = order.choice(sorted(self._kinds))
                 self._kinds[kind]()
                 self.report.faults[kind] += 1
         finally:
@@ -173,20 +175,25 @@ class Mixed:
 
     # -- faults
 
-    def _faults(self, kind: str) -> Faults:
-        """Return the faults of the next process: it may die at one of some steps, or see a wrong time."""
+    def _faults(self, kind: str, number: int) -> Callable[[], Faults]:
+        """Return a function that returns the faults of the next process of a program."""
+        processes = count(1)
+        return lambda: self._drawn(kind, random.Random(f"{self.report.seed} {kind} {number} {next(processes)}"))
+
+    def _drawn(self, kind: str, source: random.Random) -> Faults:
+        """Draw the faults of a process: it may die at one of some steps, or see a wrong time."""
         if self._calm.is_set():
             return {}
         faults: dict[str, object] = {"told": str(self._told)}
-        chance = self._random.random()
+        chance = source.random()
         if chance < 0.3:
             components = (kind, "relay", "sweep")
-            some = (self._random.choice(steps.around(call)) for call in self._random.sample(self._calls, 5))
-            faults["die_at"] = [f"{self._random.choice(components)}: {name}" for name in some]
+            some = (source.choice(steps.around(call)) for call in source.sample(self._calls, 5))
+            faults["die_at"] = [f"{source.choice(components)}: {name}" for name in some]
         elif chance < 0.5:
-            faults["kill_child_at"] = [f"child: {self._random.choice(steps.ENGINE)}"]
+            faults["kill_child_at"] = [f"child: {source.choice(steps.ENGINE)}"]
             self._note("worker's clock wrong") if kind == "worker" else None
-            faults["clock"] = self._random.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
+            faults["clock"] = source.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
         elif chance < 0.7:
             faults["twice"] = True
             self._note("every message sent twice by a process")
