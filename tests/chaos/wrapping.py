@@ -55,10 +55,16 @@ class _State:
     """Calls that fail once, before they have an effect."""
     slow: float = 0.0
     """Seconds by which the main step of each render takes longer."""
-    engine_step: str = ""
+
+
+class _Thread(threading.local):
+    """What this thread does."""
+
+    engine_step = ""
 
 
 _state = _State()
+_thread = _Thread()
 _seen: set[str] = set()
 
 
@@ -172,7 +178,7 @@ def _wrap_engine() -> None:
 
         def render(self, *args: Any, on_step: Callable[[str], None], **options: Any) -> Any:
             def begun(name: str) -> None:
-                _state.engine_step = name
+                _thread.engine_step = name
                 step("engine", name, "at")
                 if name == "main":
                     time.sleep(_state.slow)
@@ -181,15 +187,18 @@ def _wrap_engine() -> None:
             try:
                 return super().render(*args, on_step=begun, **options)
             finally:
-                _state.engine_step = ""
+                _thread.engine_step = ""
 
     engine.RenderEngine = Engine  # type: ignore[misc]
+    # A second thread does this work beside the step of the first thread.
+    for name, method in (("audio", "_make_sound"), ("title", "_lay_title")):
+        setattr(engine._Render, method, _at_engine_step(name, getattr(engine._Render, method)))  # noqa: SLF001
     started = sandbox._started  # noqa: SLF001 - the product has no hooks for tests
 
     @contextmanager
     def started_and_killed(launcher: Sequence[str], workdir: Path) -> Iterator[Any]:
         with started(launcher, workdir) as child:
-            name = f"child: at engine.{_state.engine_step}"
+            name = f"child: at engine.{_thread.engine_step}"
             if name in _state.kill_child_at:
                 _state.kill_child_at -= {name}
                 _record(name, _state.told)
@@ -197,6 +206,14 @@ def _wrap_engine() -> None:
             yield child
 
     sandbox._started = started_and_killed  # noqa: SLF001
+
+
+def _at_engine_step(name: str, work: Callable[..., None]) -> Callable[..., None]:
+    def named(*args: Any) -> None:
+        _thread.engine_step = name
+        work(*args)
+
+    return named
 
 
 def _wrap_kube_client() -> None:
