@@ -27,6 +27,8 @@ MOST_UNFINISHED = 40
 """The clients wait while so many videos are unfinished, so that videos come during the whole run."""
 CHECK_SECONDS = 30.0
 """Time between two looks of the checker during the run."""
+CUT_SECONDS = 5.0
+"""Time within which a request that shall be cut must come. Otherwise the fault is not counted."""
 CLOCK_SECONDS = 600.0
 """How far the clock of a worker is wrong."""
 
@@ -90,7 +92,8 @@ class Mixed:
         self._last: Evidence | None = None
         """What the checker saw last."""
         self._told = site.folder / "deaths"
-        self._kinds: Mapping[str, Callable[[], None]] = {
+        self._noting = threading.Lock()
+        self._kinds: Mapping[str, Callable[[], bool]] = {
             "worker killed": lambda: self._kill(self._workers),
             "API killed": lambda: self._kill(self._apis),
             "all APIs away while a worker dies": self._no_api,
@@ -118,8 +121,8 @@ class Mixed:
             while not all(upload.done() for upload in uploads) or self.site.unfinished() > len(self._workers):
                 self._calm.wait(order.uniform(0, 2 * pause))
                 kind = order.choice(sorted(self._kinds))
-                self._kinds[kind]()
-                self.report.faults[kind] += 1
+                if self._kinds[kind]():
+                    self._note(kind)
         finally:
             self._calm.set()
             threads.shutdown(cancel_futures=True)
@@ -192,7 +195,8 @@ class Mixed:
             faults["die_at"] = [f"{source.choice(components)}: {name}" for name in some]
         elif chance < 0.5:
             faults["kill_child_at"] = [f"child: {source.choice(steps.ENGINE)}"]
-            self._note("worker's clock wrong") if kind == "worker" else None
+            if kind == "worker":
+                self._note("worker's clock wrong")
             faults["clock"] = source.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
         elif chance < 0.7:
             faults["twice"] = True
@@ -200,42 +204,57 @@ class Mixed:
         return faults
 
     def _note(self, kind: str) -> None:
-        self.report.faults[kind] += 1
+        with self._noting:
+            self.report.faults[kind] += 1
 
-    def _kill(self, programs: list[Program]) -> None:
-        self._random.choice(programs).send(signal.SIGKILL)
+    # Each of these methods returns whether the fault happened.
 
-    def _terminate(self) -> None:
-        self._random.choice(self._workers).send(signal.SIGTERM)
+    def _kill(self, programs: list[Program]) -> bool:
+        return self._random.choice(programs).send(signal.SIGKILL)
 
-    def _freeze(self) -> None:
+    def _terminate(self) -> bool:
+        return self._random.choice(self._workers).send(signal.SIGTERM)
+
+    def _freeze(self) -> bool:
         worker = self._random.choice(self._workers)
-        worker.send(signal.SIGSTOP)
+        if not worker.send(signal.SIGSTOP):
+            return False
         self._calm.wait(LEASE.total_seconds() + 2)
-        worker.send(signal.SIGCONT)
+        return worker.send(signal.SIGCONT)
 
-    def _no_api(self) -> None:
+    def _no_api(self) -> bool:
         for api in self._apis:
             self.site.programs.stop(api, signal.SIGKILL)
-        self._kill(self._workers)
+        killed = self._kill(self._workers)
         self._calm.wait(3)
         for api in self._apis:
             self.site.programs.restart(api)
+        return killed
 
-    def _cut(self, call: str, when: Cut) -> None:
-        self._proxies[call].cut(when, ANSWERS[call])
+    def _cut(self, call: str, when: Cut) -> bool:
+        proxy = self._proxies[call]
+        cuts = proxy.cuts
+        proxy.cut(when, ANSWERS[call])
+        deadline = monotonic() + CUT_SECONDS
+        while proxy.cuts == cuts and monotonic() < deadline:
+            self._calm.wait(0.05)
+        return proxy.cuts > cuts
 
-    def _kill_backends(self) -> None:
+    def _kill_backends(self) -> bool:
         with psycopg.connect(self.site.servers.database_url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(
+            killed = connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND application_name <> %s AND pid <> pg_backend_pid()",
                 [OURS],
             )
+            return killed.rowcount > 0
 
-    def _command(self, method: str, command: str) -> None:
-        if self.site.receipts:
-            self.site.request(method, f"/api/videos/{self._random.choice(sorted(self.site.receipts))}{command}")
+    def _command(self, method: str, command: str) -> bool:
+        if not self.site.receipts:
+            return False
+        video = self._random.choice(sorted(self.site.receipts))
+        answer = self.site.request(method, f"/api/videos/{video}{command}")
+        return answer is not None and answer.is_success
 
 
 @contextmanager
