@@ -49,12 +49,6 @@ class Program:
                 return True
         return False
 
-    def freeze(self) -> None:
-        """Stop the process with SIGSTOP, and return when it stands still."""
-        pid = self.pid
-        self.send(signal.SIGSTOP)
-        eventually(lambda: (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "T")
-
 
 class Programs:
     """All programs of a site. Use this object as a context manager: at its end, all programs are killed."""
