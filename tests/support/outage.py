@@ -36,8 +36,3 @@ def failed(requests: Iterable[Request], *, after: float, before: float = float("
     """Return the share of the requests begun in a period that failed, from 0 to 1. There must be such requests."""
     period = [request for request in requests if after <= request.begun < before]
     return sum(not request.answered for request in period) / len(period)
-
-
-def last_failed(requests: Iterable[Request]) -> float:
-    """Return when the last request began that failed, as Unix time in seconds."""
-    return max(request.begun for request in requests if not request.answered)

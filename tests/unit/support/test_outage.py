@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.outage import Request, failed, last_failed, requests_of, worst_gap
+from tests.support.outage import Request, failed, requests_of, worst_gap
 
 LINES = ["11.20 200 0.10", "10.00 200 0.05", "10.40 TimeoutError 2.00", "10.20 503 0.01", "16.00 200 0.50"]
 
@@ -30,7 +30,3 @@ def test_only_the_requests_of_the_period_count() -> None:
     assert failed(requests, after=10.0, before=10.5) == pytest.approx(2 / 3)
     assert failed(requests, after=10.5) == 0
     assert failed(requests, after=10.2, before=10.4) == 1
-
-
-def test_the_last_failed_request_is_the_one_that_began_last() -> None:
-    assert last_failed(requests_of(LINES)) == 10.4
