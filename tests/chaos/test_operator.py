@@ -117,13 +117,19 @@ def patch(apiserver: ApiServer, video_id: str, spec: dict[str, object]) -> None:
     apiserver.kubectl("--namespace", NAMESPACE, "patch", PLURAL, video_id, "--type", "merge", "--patch", body)
 
 
+def shown_upload(site: Site, apiserver: ApiServer, clip: bytes) -> str:
+    """Upload a video whose work begins later, and wait until its VideoJob shows it. Returns the video's id."""
+    video = site.upload(clip, process_after="3600")
+    eventually(lambda: is_shown(apiserver, video, Status.UPLOADED), every=0.5)
+    return video
+
+
 def test_a_watch_that_is_silently_dead_delays_a_command_and_loses_none(
     tmp_path: Path, servers: Servers, cards_dir: Path, apiserver: ApiServer, clip: bytes
 ) -> None:
     with watched_site(tmp_path, servers, cards_dir, apiserver) as (site, proxy):
         site.operator()
-        video = site.upload(clip, process_after="3600")
-        eventually(lambda: is_shown(apiserver, video, Status.UPLOADED), every=0.5)
+        video = shown_upload(site, apiserver, clip)
         proxy.silence()
         patch(apiserver, video, {"cancel": True})
         eventually(lambda: record_of(site.store, video).job.status is Status.CANCELLED, within=WITHIN, every=0.5)
@@ -136,8 +142,7 @@ def test_an_api_server_that_is_away_delays_a_command_and_loses_none(
 ) -> None:
     with watched_site(tmp_path, servers, cards_dir, apiserver) as (site, _):
         site.operator()
-        before = site.upload(clip, process_after="3600")
-        eventually(lambda: is_shown(apiserver, before, Status.UPLOADED), every=0.5)
+        before = shown_upload(site, apiserver, clip)
         with apiserver.away():
             meanwhile = site.upload(clip, process_after="3600")
         eventually(lambda: is_shown(apiserver, meanwhile, Status.UPLOADED), within=WITHIN, every=0.5)
