@@ -20,6 +20,7 @@ from anb_core.domain import retry
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Outgoing
 from anb_core.ports.stop import Stop
+from tests.support.port import CONTEXTS, PortAround
 
 PARTS: Mapping[str, str] = {
     "open_store": "store",
@@ -98,27 +99,17 @@ def _record(name: str, file_name: str) -> None:
         file.write(f"{name}\n")
 
 
-class Port:
+class Port(PortAround):
     """Passes all calls on to a port. Each call is a step before and after its effect."""
 
-    def __init__(self, part: str, target: object) -> None:
-        self._part = part
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._target, name)
-        if not callable(attribute):
-            return attribute
-        if name in {"writing", "exclusively"}:
-            made: Callable[..., Any] = partial(self._context, name, attribute)
-        elif inspect.iscoroutinefunction(attribute):
-            made = partial(self._call_async, name, attribute)
-        elif (self._part, name) == ("queue", "send"):
-            made = partial(self._call, name, partial(_sent, attribute))
-        else:
-            made = partial(self._call, name, attribute)
-        setattr(self, name, made)
-        return made
+    def around(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        if name in CONTEXTS:
+            return partial(self._context, name, method)
+        if inspect.iscoroutinefunction(method):
+            return partial(self._call_async, name, method)
+        if (self._part, name) == ("queue", "send"):
+            method = partial(_sent, method)
+        return partial(self._call, name, method)
 
     def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         step(self._part, name, "before")

@@ -10,32 +10,24 @@ from typing import TYPE_CHECKING, Any
 from anb_core.ports.queue import Delivery
 from tests.simulation.queues import Queue
 from tests.simulation.scheduler import Process
+from tests.support.port import CONTEXTS, PortAround
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-class Port:
+class Port(PortAround):
     """A port of one process. Each method call goes through `World.call`."""
 
     def __init__(self, world: "World", process: Process, part: str, target: object) -> None:
+        super().__init__(part, target)
         self._world = world
         self._process = process
-        self._part = part
-        self._target = target
 
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._target, name)
-        if not callable(attribute):
-            return attribute
-        if name in {"writing", "exclusively"}:
-            made: Callable[..., Any] = partial(self._context, name, attribute)
-        elif name == "receive":
-            made = self._receive
-        else:
-            made = partial(self._call, name, attribute)
-        setattr(self, name, made)
-        return made
+    def around(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        if name == "receive":
+            return self._receive
+        return partial(self._context if name in CONTEXTS else self._call, name, method)
 
     def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         return self._world.call(self._process, self._part, name, partial(method, *args, **options), args)
